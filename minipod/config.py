@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one place that knows where an instance of minipod lives.
+
+Every path, link name, subnet, nftables table and cgroup comes from a :class:`Config`, so that several
+instances, and test runs, live side by side on one machine. Sources, later wins: the defaults, a TOML file
+(``/etc/minipod/config.toml`` or ``$MINIPOD_CONFIG``), ``MINIPOD_*`` variables, command-line flags.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from minipod.errors import UsageError
+
+DEFAULT_FILE = "/etc/minipod/config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Where one instance of minipod keeps its state and what it calls its objects on the host.
+
+    Attributes:
+        root_dir: persistent state: ``state.db``, ``images/``, ``pods/<uid>/``.
+        run_dir: volatile state: ``agent.sock``, ``pods/<uid>/``; 0700.
+        log_dir: container logs, ``<ns>_<pod>_<uid>/<container>/<n>.log``.
+        bridge: the name of the bridge link (15 bytes at most, see ``IFNAMSIZ``).
+        link_prefix: the first letters of the host ends of the pods' veth pairs (1 to 4 letters).
+        pod_cidr: the IPv4 range of the pods; its first address is the bridge's.
+        nft_table: the name of the nftables tables (families inet and bridge).
+        cgroup_parent: the cgroup under which all pods live, relative to each hierarchy's root.
+    """
+
+    root_dir: str = "/var/lib/minipod"
+    run_dir: str = "/run/minipod"
+    log_dir: str = "/var/log/pods"
+    bridge: str = "minipod0"
+    link_prefix: str = "mp"
+    pod_cidr: str = "10.99.0.0/16"
+    nft_table: str = "minipod"
+    cgroup_parent: str = "minipod"
+
+    @property
+    def socket(self) -> str:
+        """The path of the agent's unix socket."""
+        return f"{self.run_dir}/agent.sock"
+
+    def to_env(self) -> dict[str, str]:
+        """Return the config as ``MINIPOD_*`` variables, to hand it whole to another process."""
+        return {f"MINIPOD_{f.name.upper()}": getattr(self, f.name) for f in fields(self)}
+
+
+def load(env: Mapping[str, str] | None = None, **flags: str | None) -> Config:
+    """Return the config from file, environment and *flags* (``None`` means not given).
+
+    Raises:
+        UsageError: the file cannot be read, is not TOML, or names an unknown setting.
+    """
+    env = os.environ if env is None else env
+    names = {f.name for f in fields(Config)}
+    values = _from_file(env.get("MINIPOD_CONFIG"), names)
+    for name in names:
+        if value := env.get(f"MINIPOD_{name.upper()}"):
+            values[name] = value
+    values.update({name: value for name, value in flags.items() if value is not None})
+    return replace(Config(), **values)
+
+
+def _from_file(named: str | None, names: set[str]) -> dict[str, str]:
+    path = Path(named or DEFAULT_FILE)
+    if not named and not path.exists():
+        return {}
+    import tomllib  # only machines with a config file pay for the parser
+
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"config file {path}: {error}", "mend the file or unset MINIPOD_CONFIG") from error
+    for name, value in raw.items():
+        if name not in names:
+            raise UsageError(f"config file {path}: unknown setting {name!r}", f"known: {', '.join(sorted(names))}")
+        if not isinstance(value, str):
+            raise UsageError(f"config file {path}: {name} must be a string", f'write {name} = "…"')
+    return raw
