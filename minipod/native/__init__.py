@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The only door to C: system calls that Python lacks, the shim's messages, and the two static executables.
+
+Everything here raises :class:`OSError` with the errno that C returned. The structs and constants are those of
+``native/wire.h``, which the C compiler reads too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from minipod.native import _core
+
+RESOLVE_NO_XDEV = 0x01
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+RESOLVE_IN_ROOT = 0x10
+
+IN_MODIFY = 0x0002
+IN_MOVED_TO = 0x0080
+IN_CREATE = 0x0100
+IN_DELETE_SELF = 0x0400
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+
+class _Lib(Protocol):
+    """The C functions and constants of ``_core.lib`` that are used from Python."""
+
+    def mp_openat2(self, dir_fd: int, path: bytes, flags: int, mode: int, resolve: int, /) -> int: ...
+    def mp_spawn(
+        self, exe: int, fds: list[int], count: int, name: bytes, label: bytes, pidfd: Any, /
+    ) -> int: ...
+    def mp_inotify_init(self) -> int: ...
+    def mp_inotify_add_watch(self, fd: int, path: bytes, mask: int, /) -> int: ...
+    def mp_cgroup_device(self, cgroup_fd: int, instructions: bytes, count: int, /) -> int: ...
+    def mp_unshare(self, flags: int, /) -> int: ...
+    def mp_probe_overlay_append(self) -> int: ...
+    def mp_probe_close_range_cloexec(self) -> int: ...
+
+
+ffi: Any = _core.ffi
+lib: Any = _core.lib
+_lib = cast(_Lib, _core.lib)
+
+
+def check(result: int, path: str | bytes | None = None) -> int:
+    """Return *result* when it is not negative, else raise the :class:`OSError` for errno ``-result``."""
+    if result < 0:
+        raise OSError(-result, os.strerror(-result), path)
+    return result
+
+
+def executable(name: str) -> Path:
+    """Return the path of the static executable *name* (``minipod-shim`` or ``minipod-pause``) of this package."""
+    return Path(__file__).parent / "bin" / name
+
+
+def openat2(dir_fd: int, path: str | bytes, flags: int, mode: int = 0, resolve: int = 0) -> int:
+    """Open *path* below *dir_fd* as ``openat2(2)`` does, close-on-exec; *resolve* is a set of ``RESOLVE_*``.
+
+    Retries ``EAGAIN``, which the call gives when a rename raced with the resolution of "..".
+    """
+    raw = os.fsencode(path)
+    for _ in range(32):
+        result = _lib.mp_openat2(dir_fd, raw, flags, mode, resolve)
+        if result != -11:
+            break
+    return check(result, path)
+
+
+def spawn(exe_fd: int, fds: Sequence[int], name: str, label: str) -> tuple[int, int]:
+    """Start the executable behind *exe_fd* in a new session with *fds* as its 0, 1, 2 …; return (pid, pidfd).
+
+    The environment is empty and the working directory is ``/``. The process is a child of the caller.
+    """
+    pidfd = ffi.new("int *")
+    pid = check(_lib.mp_spawn(exe_fd, list(fds), len(fds), name.encode(), label.encode(), pidfd))
+    return pid, int(pidfd[0])
+
+
+def inotify_init() -> int:
+    """Return a non-blocking inotify fd (``inotify(7)``)."""
+    return check(_lib.mp_inotify_init())
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """Watch *path* for the events ``IN_*`` in *mask*; return the watch descriptor."""
+    return check(_lib.mp_inotify_add_watch(fd, os.fsencode(path), mask), path)
+
+
+def cgroup_device(cgroup_fd: int, program: bytes) -> None:
+    """Load *program* (8-byte eBPF instructions) and attach it to a cgroup2 directory as its device filter."""
+    check(_lib.mp_cgroup_device(cgroup_fd, program, len(program) // 8))
+
+
+def unshare(flags: int) -> None:
+    """Move the calling thread into new namespaces (``unshare(2)``); for throw-away processes only."""
+    check(_lib.mp_unshare(flags))
+
+
+def overlay_appends_layers() -> bool:
+    """Whether overlayfs takes its layers one by one (Linux 6.5); tried, not guessed."""
+    return bool(check(_lib.mp_probe_overlay_append()))
+
+
+def close_range_marks() -> bool:
+    """Whether ``close_range(2)`` knows ``CLOSE_RANGE_CLOEXEC`` (Linux 5.11); tried, not guessed."""
+    return bool(check(_lib.mp_probe_close_range_cloexec()))

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* bindings.h: what Python may call; cffi reads this text. All return a result or -errno. */
+
+/* openat2(2), always close-on-exec. */
+int mp_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+
+/*
+ * Start an executable by fd in a session of its own, with fds[0] as 0, fds[1] as 1 and so on, cwd /, an empty
+ * environment and argv {name, label}. Returns its pid and sets *pidfd.
+ */
+int mp_spawn(int exe_fd, const int *fds, int count, const char *name, const char *label, int *pidfd);
+
+int mp_inotify_init(void);
+int mp_inotify_add_watch(int fd, const char *path, uint32_t mask);
+
+/* Load a BPF_PROG_TYPE_CGROUP_DEVICE program of `count` instructions and attach it to a cgroup2 directory. */
+int mp_cgroup_device(int cgroup_fd, const void *instructions, int count);
+
+int mp_unshare(int flags);
+
+/* Probes, by trying: 1 yes, 0 no, -errno on trouble. */
+int mp_probe_overlay_append(void);   /* overlayfs takes layers one by one ("lowerdir+", Linux 6.5) */
+int mp_probe_close_range_cloexec(void); /* CLOSE_RANGE_CLOEXEC (Linux 5.11) */

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * log.c: CRI log lines, "<RFC 3339 time with nanoseconds> <stdout|stderr> <F|P> <text>" (Kubernetes' CRI logging
+ * design, kubelet/kuberuntime/logs). A full disk loses lines, never blocks or ends a container.
+ */
+#define _GNU_SOURCE 1
+#include "log.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "sys.h"
+
+static int open_log(struct logfile *log) {
+  struct stat st;
+  log->fd = open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640);
+  if (log->fd < 0) return -errno;
+  if (fstat(log->fd, &st) < 0) return -errno;
+  log->size = (uint64_t)st.st_size;
+  return 0;
+}
+
+int log_open(struct logfile *log, const char *path, uint64_t max_bytes, uint32_t max_files) {
+  *log = (struct logfile){.fd = -1, .max_bytes = max_bytes, .max_files = max_files, .path = strdup(path)};
+  if (!log->path) return -ENOMEM;
+  int r = open_log(log);
+  if (r < 0) log_close(log);
+  return r;
+}
+
+void log_close(struct logfile *log) {
+  close_fd(&log->fd);
+  free(log->path);
+  *log = (struct logfile){.fd = -1};
+}
+
+/* 0.log.3 is dropped for 0.log.2 and so on; 0.log.1 is the newest of the old ones. */
+static void rotate(struct logfile *log) {
+  char from[PATH_MAX], to[PATH_MAX];
+  for (uint32_t i = log->max_files > 1 ? log->max_files - 1 : 0; i > 0; i--) {
+    if (i > 1)
+      snprintf(from, sizeof from, "%s.%u", log->path, i - 1);
+    else
+      snprintf(from, sizeof from, "%s", log->path);
+    snprintf(to, sizeof to, "%s.%u", log->path, i);
+    rename(from, to);
+  }
+  close_fd(&log->fd);
+  open_log(log);
+}
+
+struct output {
+  char data[2 * LOG_LINE];
+  size_t used;
+};
+
+static struct output output;
+
+static void flush(struct logfile *log) {
+  size_t done = 0;
+  while (done < output.used && log->fd >= 0) {
+    ssize_t n = (ssize_t)RETRY(write(log->fd, output.data + done, output.used - done));
+    if (n <= 0) break;
+    done += (size_t)n;
+  }
+  log->size += done;
+  output.used = 0;
+  if (log->max_bytes && log->size >= log->max_bytes) rotate(log);
+}
+
+static void emit(struct stream *stream, struct logfile *log, char tag, const char *text, size_t size) {
+  char head[64];
+  struct timespec now;
+  struct tm utc;
+  clock_gettime(CLOCK_REALTIME, &now);
+  gmtime_r(&now.tv_sec, &utc);
+  size_t length = strftime(head, sizeof head, "%Y-%m-%dT%H:%M:%S", &utc);
+  length += (size_t)snprintf(head + length, sizeof head - length, ".%09ldZ %s %c ", now.tv_nsec, stream->name, tag);
+  if (output.used + length + size + 1 > sizeof output.data) flush(log);
+  memcpy(output.data + output.used, head, length);
+  memcpy(output.data + output.used + length, text, size);
+  output.used += length + size;
+  output.data[output.used++] = '\n';
+}
+
+int stream_open(struct stream *stream, int fd, const char *name) {
+  *stream = (struct stream){.fd = fd, .name = name};
+  stream->line = mmap(NULL, LOG_LINE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (stream->line == MAP_FAILED) {
+    stream->line = NULL;
+    return -ENOMEM;
+  }
+  return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+void stream_close(struct stream *stream) {
+  close_fd(&stream->fd);
+  if (stream->line) munmap(stream->line, LOG_LINE);
+  *stream = (struct stream){.fd = -1};
+}
+
+int stream_pump(struct stream *stream, struct logfile *log) {
+  ssize_t n = (ssize_t)RETRY(read(stream->fd, stream->line + stream->used, LOG_LINE - stream->used));
+  if (n < 0 && errno == EAGAIN) return 0;
+  if (n <= 0) { /* a pty says EIO when its last slave is closed */
+    if (stream->used) emit(stream, log, 'F', stream->line, stream->used);
+    stream->used = 0;
+    flush(log);
+    return -1;
+  }
+  size_t end = stream->used + (size_t)n, start = 0;
+  for (size_t i = stream->used; i < end; i++) {
+    if (stream->line[i] != '\n') continue;
+    emit(stream, log, 'F', stream->line + start, i - start);
+    start = i + 1;
+  }
+  stream->used = end - start;
+  if (start == 0 && stream->used == LOG_LINE) {
+    emit(stream, log, 'P', stream->line, LOG_LINE);
+    stream->used = 0;
+  } else if (start > 0) {
+    memmove(stream->line, stream->line + start, stream->used);
+  }
+  flush(log);
+  return 1;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* log.h: a container's output, written line by line in the CRI log format, rotated. */
+#ifndef MINIPOD_LOG_H
+#define MINIPOD_LOG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOG_LINE 16384 /* longer lines are written in parts, tagged P, the last one F */
+
+struct logfile {
+  int fd;
+  uint32_t max_files;
+  uint64_t max_bytes;
+  uint64_t size;
+  char *path;
+};
+
+struct stream {
+  int fd;
+  const char *name; /* "stdout" or "stderr" */
+  size_t used;
+  char *line; /* LOG_LINE bytes: the line not yet ended */
+};
+
+/* Open (append) or make the log at path. Returns 0 or -errno. */
+int log_open(struct logfile *log, const char *path, uint64_t max_bytes, uint32_t max_files);
+void log_close(struct logfile *log);
+
+/* Take over fd, which becomes non-blocking. Returns 0 or -errno. */
+int stream_open(struct stream *stream, int fd, const char *name);
+void stream_close(struct stream *stream);
+
+/* Read once and log the lines. Returns 1 when there may be more, 0 when there is nothing now, -1 at the end. */
+int stream_pump(struct stream *stream, struct logfile *log);
+
+#endif

@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: GPL-3.0-or-later
+/*
+ * shim.c: one per pod, parent and subreaper of everything that runs in it. It launches plans, writes logs, keeps exit
+ * statuses, and outlives the agent. One thread, one epoll loop, no configuration: what it works with are inherited fds
+ *
+ *   0, 1, 2  /dev/null        3  the listening socket (SOCK_SEQPACKET)
+ *   4  directory for exit records      5  the pause executable (sealed memfd)
+ *
+ * and argv[1], the pod's name, is only for people who read `ps`. Exit codes: 0 shut down, 2 could not start.
+ */
+#define _GNU_SOURCE 1
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "launch.h"
+#include "log.h"
+#include "sys.h"
+
+enum { FD_LISTEN = 3, FD_RECORDS = 4, FD_PAUSE = 5 };
+enum { MAX_PROCS = 256 };
+
+struct proc {
+  struct mp_msg entry; /* key, kind, state, pid, status, times: what the agent is told */
+  uint32_t serial;     /* of the launch request that waits for an answer, or 0 */
+  int ready;           /* the child came as far as exec */
+  int failed;          /* the child reported a failed step */
+  int pidfd;
+  int report;
+  int stdin_fd;
+  int sent[MP_MAX_FDS]; /* fds that the plan sent up */
+  int sent_count;
+  uint32_t stdio;
+  struct stream out, err;
+  struct logfile log;
+};
+
+/* What an epoll event belongs to: (kind << 16 | index of the proc). */
+enum source { SRC_LISTEN = 1, SRC_AGENT, SRC_SIGNAL, SRC_REPORT, SRC_OUT, SRC_ERR };
+
+static struct proc *procs[MAX_PROCS];
+static struct shim_self self = {.pause_fd = FD_PAUSE};
+static int epoll_fd, signal_fd, agent_fd = -1;
+static uint32_t shutdown_serial;
+
+static uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
+}
+
+static int watch(int fd, enum source source, int index) {
+  struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)source << 16 | (unsigned)index};
+  return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* ---- towards the agent ------------------------------------------------------------------------------------- */
+
+static void drop_agent(void) {
+  close_fd(&agent_fd);
+  agent_fd = -1;
+}
+
+/* An agent that does not read is an agent that is gone: it asks for the state when it comes back. */
+static void tell(const struct mp_msg *message, const int *fds, int count) {
+  struct iovec data = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof *message};
+  union {
+    char space[CMSG_SPACE(sizeof(int) * MP_MAX_FDS)];
+    struct cmsghdr align;
+  } control = {0};
+  struct msghdr header = {.msg_iov = &data, .msg_iovlen = 1};
+  if (agent_fd < 0) return;
+  if (count > 0) {
+    header.msg_control = control.space;
+    header.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&header);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
+    memcpy(CMSG_DATA(rights), fds, sizeof(int) * (size_t)count);
+  }
+  if (RETRY(sendmsg(agent_fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT)) < 0) drop_agent();
+}
+
+static void answer(uint32_t serial, uint32_t type, int status) {
+  struct mp_msg message = {.type = type, .serial = serial, .status = status};
+  tell(&message, NULL, 0);
+}
+
+/* Write the exit record: it tells the agent how a process ended even when this shim is gone too. */
+static void record_exit(const struct mp_msg *entry) {
+  char name[MP_KEY_SIZE + 8], temporary[MP_KEY_SIZE + 16], line[128];
+  snprintf(name, sizeof name, "%s", entry->key);
+  for (char *c = name; *c; c++)
+    if (*c == '/') *c = '.';
+  snprintf(temporary, sizeof temporary, ".%s.tmp", name);
+  int size = snprintf(line, sizeof line, "%d %d %llu %llu\n", entry->pid, entry->status,
+                      (unsigned long long)entry->started_ns, (unsigned long long)entry->finished_ns);
+  _cleanup_fd_ int fd = openat(FD_RECORDS, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (fd < 0) return;
+  if (RETRY(write(fd, line, (size_t)size)) == size) renameat(FD_RECORDS, temporary, FD_RECORDS, name);
+}
+
+/* ---- processes --------------------------------------------------------------------------------------------- */
+
+static int find(const char *key) {
+  for (int i = 0; i < MAX_PROCS; i++)
+    if (procs[i] && strcmp(procs[i]->entry.key, key) == 0) return i;
+  return -1;
+}
+
+static void drop_sent(struct proc *p) {
+  for (int i = 0; i < p->sent_count; i++) close_fd(&p->sent[i]);
+  p->sent_count = 0;
+}
+
+static void forget(int index) {
+  struct proc *p = procs[index];
+  stream_close(&p->out);
+  stream_close(&p->err);
+  log_close(&p->log);
+  close_fd(&p->pidfd);
+  close_fd(&p->report);
+  close_fd(&p->stdin_fd);
+  drop_sent(p);
+  free(p);
+  procs[index] = NULL;
+}
+
+static void pump(struct proc *p, struct stream *stream, int until_empty) {
+  int r = 1;
+  while (stream->fd >= 0 && r == 1) {
+    r = stream_pump(stream, &p->log);
+    if (r < 0) stream_close(stream);
+    if (!until_empty) break;
+  }
+}
+
+/* The child has exec'ed: tell the agent, with the fds that the plan sent. */
+static void started(struct proc *p) {
+  p->entry.state = MP_RUNNING;
+  struct mp_msg message = p->entry;
+  message.type = MP_LAUNCHED;
+  message.serial = p->serial;
+  p->serial = 0;
+  tell(&message, p->sent, p->sent_count);
+  drop_sent(p);
+}
+
+/* The child ended before exec: an answer to the launch, and nothing stays. */
+static void failed(int index) {
+  struct proc *p = procs[index];
+  struct mp_msg message = p->entry;
+  message.type = MP_FAILED;
+  message.serial = p->serial;
+  if (!p->failed) { /* killed in the middle of its steps */
+    message.step = -1;
+    message.detail = p->entry.status;
+    message.status = EINTR;
+  }
+  tell(&message, NULL, 0);
+  forget(index);
+}
+
+/* Take in what a child reports between clone and exec. */
+static void on_report(int index) {
+  struct proc *p = procs[index];
+  struct mp_report report;
+  union {
+    char space[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+  } control;
+  struct iovec data = {.iov_base = &report, .iov_len = sizeof report};
+  while (p->report >= 0) {
+    struct msghdr header = {
+        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    ssize_t n = (ssize_t)RETRY(recvmsg(p->report, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+    if (n < 0 && errno == EAGAIN) return;
+    int fd = -1;
+    struct cmsghdr *rights = n > 0 ? CMSG_FIRSTHDR(&header) : NULL;
+    if (rights && rights->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+    if (n <= 0) { /* its end was closed: by exec, or by death */
+      close_fd(&p->report);
+      p->report = -1;
+      if (p->ready && !p->failed) started(p);
+      return;
+    }
+    if (report.type == MP_REPORT_READY) p->ready = 1;
+    if (report.type == MP_REPORT_FAILED) {
+      p->failed = 1;
+      p->entry.step = report.step;
+      p->entry.detail = report.detail;
+      p->entry.status = report.err;
+    }
+    if (fd >= 0 && p->stdio == MP_STDIO_TTY_LOG && p->out.fd < 0) {
+      if (stream_open(&p->out, fd, "stdout") < 0 || watch(fd, SRC_OUT, index) < 0) stream_close(&p->out);
+    } else if (fd >= 0 && p->sent_count < MP_MAX_FDS) {
+      p->sent[p->sent_count++] = fd;
+    } else {
+      close_fd(&fd);
+    }
+  }
+}
+
+static void on_exit_of(int index, int status) {
+  struct proc *p = procs[index];
+  on_report(index);
+  if (p->report >= 0) { /* cannot happen: its only other end died with it */
+    close_fd(&p->report);
+    p->report = -1;
+  }
+  if (p->entry.state == MP_STARTING) {
+    if (!p->failed) p->entry.status = status;
+    failed(index);
+    return;
+  }
+  /* All that it wrote is in the log before anyone learns that it ended. */
+  pump(p, &p->out, 1);
+  pump(p, &p->err, 1);
+  p->entry.state = MP_EXITED_STATE;
+  p->entry.status = status;
+  p->entry.finished_ns = now_ns();
+  close_fd(&p->pidfd);
+  p->pidfd = -1;
+  close_fd(&p->stdin_fd);
+  p->stdin_fd = -1;
+  if (p->entry.kind != MP_KIND_EXEC) record_exit(&p->entry);
+  struct mp_msg message = p->entry;
+  message.type = MP_EXITED;
+  tell(&message, NULL, 0);
+  if (p->entry.kind == MP_KIND_EXEC) forget(index); /* its caller is told now or never */
+}
+
+/* Reap everything that ended, ours and the orphans of the pod. Returns how many children are left (0 or 1). */
+static int reap(void) {
+  int status;
+  pid_t pid;
+  while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    for (int i = 0; i < MAX_PROCS; i++)
+      if (procs[i] && procs[i]->entry.pid == pid && procs[i]->entry.state != MP_EXITED_STATE) {
+        on_exit_of(i, status);
+        break;
+      }
+  }
+  return !(pid < 0 && errno == ECHILD);
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------------- */
+
+static int setup_proc(int index, const struct mp_msg *request, const struct plan *plan, const struct launched *child) {
+  struct proc *p = procs[index];
+  int r = 0;
+  memcpy(p->entry.key, request->key, sizeof p->entry.key);
+  p->entry.kind = plan->head->kind;
+  p->entry.state = MP_STARTING;
+  p->entry.pid = child->pid;
+  p->entry.started_ns = now_ns();
+  p->serial = request->serial;
+  p->stdio = plan->head->stdio;
+  p->pidfd = child->pidfd;
+  p->report = child->report;
+  p->stdin_fd = child->stdin_fd;
+  if (child->stdout_fd >= 0) {
+    if ((r = stream_open(&p->out, child->stdout_fd, "stdout")) < 0) return r;
+    if ((r = watch(child->stdout_fd, SRC_OUT, index)) < 0) return r;
+  }
+  if (child->stderr_fd >= 0) {
+    if ((r = stream_open(&p->err, child->stderr_fd, "stderr")) < 0) return r;
+    if ((r = watch(child->stderr_fd, SRC_ERR, index)) < 0) return r;
+  }
+  return watch(p->report, SRC_REPORT, index);
+}
+
+/* Returns 0 when the answer comes later, or -errno for one now. */
+static int launch_plan(const struct mp_msg *request, const struct plan *plan, int *fds, int count) {
+  int index = 0, join = -1, r;
+  if (find(request->key) >= 0) return -EEXIST;
+  while (index < MAX_PROCS && procs[index]) index++;
+  if (index == MAX_PROCS) return -EUSERS;
+  if (plan->head->join[0]) {
+    int joined = find(plan->head->join);
+    if (joined < 0 || procs[joined]->entry.state != MP_RUNNING) return -ESRCH;
+    join = procs[joined]->pidfd;
+  }
+  struct proc *p = calloc(1, sizeof *p);
+  if (!p) return -ENOMEM;
+  p->pidfd = p->report = p->stdin_fd = p->out.fd = p->err.fd = p->log.fd = -1;
+  procs[index] = p;
+  if (plan->head->stdio == MP_STDIO_LOG || plan->head->stdio == MP_STDIO_TTY_LOG) {
+    const char *path = plan_str(plan, plan->head->log_path);
+    r = log_open(&p->log, path, plan->head->log_max_bytes, plan->head->log_max_files);
+    if (r < 0) {
+      forget(index);
+      return r;
+    }
+  }
+  struct launched child;
+  r = launch(&self, plan, fds, count, join, &child);
+  if (r < 0) {
+    forget(index);
+    return r;
+  }
+  r = setup_proc(index, request, plan, &child);
+  if (r < 0) { /* out of memory or fds after the clone: it must not run unwatched */
+    sys_pidfd_send_signal(p->pidfd, SIGKILL);
+    RETRY(waitpid(child.pid, NULL, 0));
+    forget(index);
+  }
+  return r;
+}
+
+static int on_launch(const struct mp_msg *request, int *fds, int count) {
+  struct plan plan;
+  struct stat st;
+  if (count < 1) return -EBADMSG;
+  if (fstat(fds[0], &st) < 0) return -errno;
+  if (st.st_size <= 0 || st.st_size > MP_MAX_PLAN) return -EMSGSIZE;
+  /* Sealed by the agent against change; we check, because the child reads it while it runs. */
+  int wanted = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
+  if ((fcntl(fds[0], F_GET_SEALS) & wanted) != wanted) return -EPERM;
+  void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fds[0], 0);
+  if (data == MAP_FAILED) return -errno;
+  int r = plan_validate(&plan, data, (size_t)st.st_size);
+  if (r == 0) r = launch_plan(request, &plan, fds + 1, count - 1);
+  munmap(data, (size_t)st.st_size);
+  return r;
+}
+
+static int on_signal_request(const struct mp_msg *request) {
+  int index = find(request->key);
+  if (index < 0) return -ESRCH;
+  if (procs[index]->pidfd < 0) return -ESRCH;
+  return sys_pidfd_send_signal(procs[index]->pidfd, request->status);
+}
+
+static void on_state(const struct mp_msg *request) {
+  for (int i = 0; i < MAX_PROCS; i++) {
+    if (!procs[i]) continue;
+    struct mp_msg message = procs[i]->entry;
+    message.type = MP_ENTRY;
+    message.serial = request->serial;
+    tell(&message, NULL, 0);
+  }
+  answer(request->serial, MP_END, 0);
+}
+
+static void on_shutdown(const struct mp_msg *request) {
+  shutdown_serial = request->serial ? request->serial : 1;
+  for (int i = 0; i < MAX_PROCS; i++)
+    if (procs[i] && procs[i]->pidfd >= 0) sys_pidfd_send_signal(procs[i]->pidfd, SIGKILL);
+}
+
+static void on_forget(const struct mp_msg *request) {
+  int index = find(request->key);
+  int r = index < 0 ? -ESRCH : procs[index]->entry.state == MP_EXITED_STATE ? 0 : -EBUSY;
+  if (r == 0) forget(index);
+  answer(request->serial, r < 0 ? MP_ERROR : MP_OK, -r);
+}
+
+static void handle(struct mp_msg *request, int *fds, int count) {
+  int r = 0;
+  request->key[MP_KEY_SIZE - 1] = 0;
+  switch (request->type) {
+    case MP_LAUNCH:
+      if ((r = on_launch(request, fds, count)) < 0) {
+        struct mp_msg message = {.type = MP_FAILED, .serial = request->serial, .status = -r, .step = -2};
+        memcpy(message.key, request->key, sizeof message.key);
+        tell(&message, NULL, 0);
+      }
+      break;
+    case MP_SIGNAL:
+      r = on_signal_request(request);
+      answer(request->serial, r < 0 ? MP_ERROR : MP_OK, -r);
+      break;
+    case MP_STATE:
+      on_state(request);
+      break;
+    case MP_FORGET:
+      on_forget(request);
+      break;
+    case MP_SHUTDOWN:
+      on_shutdown(request);
+      break;
+    default:
+      answer(request->serial, MP_ERROR, EBADMSG);
+  }
+}
+
+static void on_agent(void) {
+  struct mp_msg request;
+  int fds[MP_MAX_FDS], count = 0;
+  union {
+    char space[CMSG_SPACE(sizeof(int) * MP_MAX_FDS)];
+    struct cmsghdr align;
+  } control;
+  struct iovec data = {.iov_base = &request, .iov_len = sizeof request};
+  struct msghdr header = {
+      .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+  ssize_t n = (ssize_t)RETRY(recvmsg(agent_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+  if (n < 0 && errno == EAGAIN) return;
+  if (n <= 0) {
+    drop_agent();
+    return;
+  }
+  for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c; c = CMSG_NXTHDR(&header, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    memcpy(fds, CMSG_DATA(c), (size_t)count * sizeof(int));
+  }
+  if (n == (ssize_t)sizeof request) handle(&request, fds, count);
+  for (int i = 0; i < count; i++) close_fd(&fds[i]); /* launch() has set to -1 what it took */
+}
+
+static void on_connect(void) {
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  int fd = accept4(FD_LISTEN, NULL, NULL, SOCK_CLOEXEC);
+  if (fd < 0) return;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 || peer.uid != geteuid()) {
+    close(fd);
+    return;
+  }
+  drop_agent(); /* a new agent takes over from one that died */
+  agent_fd = fd;
+  if (watch(fd, SRC_AGENT, 0) < 0) drop_agent();
+}
+
+/* ---- the loop ---------------------------------------------------------------------------------------------- */
+
+static void dispatch(uint64_t data) {
+  int index = (int)(data & 0xffff);
+  struct proc *p = procs[index % MAX_PROCS];
+  struct signalfd_siginfo info;
+  switch ((enum source)(data >> 16)) {
+    case SRC_LISTEN:
+      on_connect();
+      break;
+    case SRC_AGENT:
+      if (agent_fd >= 0) on_agent();
+      break;
+    case SRC_SIGNAL:
+      while (read(signal_fd, &info, sizeof info) > 0) {
+      }
+      break;
+    case SRC_REPORT:
+      if (p && p->report >= 0) on_report(index);
+      break;
+    case SRC_OUT:
+      if (p) pump(p, &p->out, 0);
+      break;
+    case SRC_ERR:
+      if (p) pump(p, &p->err, 0);
+      break;
+  }
+}
+
+static int loop(void) {
+  struct epoll_event events[16];
+  for (;;) {
+    int count = epoll_wait(epoll_fd, events, 16, -1);
+    if (count < 0 && errno != EINTR) return 2;
+    for (int i = 0; i < count; i++) dispatch(events[i].data.u64);
+    /* After the batch. An event in it whose process is gone, and its place taken, is a read that finds nothing. */
+    int children = reap();
+    if (shutdown_serial && !children) {
+      answer(shutdown_serial, MP_OK, 0);
+      return 0;
+    }
+  }
+}
+
+static int setup(void) {
+  struct stat st;
+  sigset_t mask;
+  int closed = sys_close_range(FD_PAUSE + 1, ~0U, 0);
+  if (closed < 0) return closed;
+  sigfillset(&mask);
+  if (sigprocmask(SIG_SETMASK, &mask, NULL) < 0) return -errno;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGCHLD);
+  if ((signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK)) < 0) return -errno;
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return -errno;
+  if (prctl(PR_SET_NAME, "minipod-shim", 0, 0, 0) < 0) return -errno;
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) return -errno;
+  for (int fd = FD_LISTEN; fd <= FD_PAUSE; fd++)
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+  if ((self.null_fd = open("/dev/null", O_RDWR | O_CLOEXEC)) < 0) return -errno;
+  if ((self.pid_ns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC)) < 0) return -errno;
+  if (stat("/proc/self/exe", &st) < 0) return -errno;
+  self.exe_dev = st.st_dev;
+  self.exe_ino = st.st_ino;
+  if ((epoll_fd = epoll_create1(EPOLL_CLOEXEC)) < 0) return -errno;
+  int r = watch(FD_LISTEN, SRC_LISTEN, 0);
+  return r < 0 ? r : watch(signal_fd, SRC_SIGNAL, 0);
+}
+
+int main(void) {
+  if (chdir("/") < 0 || setup() < 0) return 2;
+  umask(0077);
+  return loop();
+}
