@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pure compiler from a Pod to the list of steps that make it run. No I/O anywhere in this package.
+
+The same list is executed (``minipod.runtime``), explained (``render``) and, when a step fails, quoted.
+"""
+
+from __future__ import annotations
+
+from minipod.plan.container import (
+    compile_container,
+    compile_exec,
+    container_cgroup,
+    container_dir,
+    process_key,
+)
+from minipod.plan.context import ContainerContext, Facts, Hierarchy, Link, PodContext
+from minipod.plan.render import render_text
+from minipod.plan.sandbox import KEY as SANDBOX_KEY
+from minipod.plan.sandbox import compile_sandbox
+
+__all__ = [
+    "SANDBOX_KEY",
+    "ContainerContext",
+    "Facts",
+    "Hierarchy",
+    "Link",
+    "PodContext",
+    "compile_container",
+    "compile_exec",
+    "compile_sandbox",
+    "container_cgroup",
+    "container_dir",
+    "process_key",
+    "render_text",
+]

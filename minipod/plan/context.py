@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a plan is compiled from besides the manifest: facts of this machine, and decisions already taken.
+
+The agent gathers these (they need I/O); the compiler only reads them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """A mounted cgroup hierarchy.
+
+    Attributes:
+        directory: where it is mounted on the host.
+        controllers: what it controls; empty for a bare cgroup2 beside v1 controllers.
+        version: 1 or 2.
+    """
+
+    directory: str
+    controllers: tuple[str, ...]
+    version: int
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the directory, as it is shown to a container ("cpu", "memory")."""
+        return self.directory.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What this machine and the agent's own privileges can do; each one tried, never guessed.
+
+    Attributes:
+        hierarchies: the cgroup hierarchies in use; the cgroup2 one, if any, first.
+        capabilities: mask of the capabilities that the agent holds.
+        overlay_appends_layers: Linux 6.5; else the legacy mount is planned.
+        close_range_marks: Linux 5.11; else fds are marked one by one.
+        nofile_hard: the agent's own hard limit of open files.
+        can_raise_limits: CAP_SYS_RESOURCE is held.
+        memory: bytes of memory of the machine.
+        machine: ``uname -m``.
+        masked_sys: further paths to mask in this machine's /sys (thermal_throttle of each cpu).
+    """
+
+    hierarchies: tuple[Hierarchy, ...]
+    capabilities: int
+    overlay_appends_layers: bool = True
+    close_range_marks: bool = True
+    nofile_hard: int = 1048576
+    can_raise_limits: bool = True
+    memory: int = 1 << 34
+    machine: str = "x86_64"
+    masked_sys: tuple[str, ...] = ()
+
+    @property
+    def cgroup2(self) -> Hierarchy | None:
+        """Return the cgroup2 hierarchy, with or without controllers."""
+        return next((h for h in self.hierarchies if h.version == 2), None)
+
+    def controls(self, controller: str) -> Hierarchy | None:
+        """Return the hierarchy that has *controller*."""
+        return next((h for h in self.hierarchies if controller in h.controllers), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A pod's place in the flat network, as the address pool and the bridge give it."""
+
+    owner: str
+    address: str
+    prefix_len: int
+    gateway: str
+    host_ifname: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodContext:
+    """Decisions about a pod's sandbox.
+
+    Attributes:
+        run_dir: ``<run_dir>/pods/<uid>/<sandbox attempt>``, where the shim listens.
+        pod_dir: ``<root_dir>/pods/<uid>``.
+        log_dir: ``<log_dir>/<namespace>_<pod>_<uid>``.
+        cgroup: the pod's cgroup, relative to each hierarchy.
+        bridge: name of the bridge link.
+        hostname: what the containers see (RFC 1123 label).
+        hosts, resolv_conf: the text of these files.
+        link: None for a pod on the host's network.
+        host_paths: per ``hostPath`` volume, what is there: a key of ``steps.FILE_TYPES``.
+    """
+
+    run_dir: str
+    pod_dir: str
+    log_dir: str
+    cgroup: str
+    bridge: str
+    hostname: str
+    hosts: str
+    resolv_conf: str
+    link: Link | None
+    host_paths: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerContext:
+    """Decisions about one run of a container.
+
+    Attributes:
+        attempt: 0 for the first run, then 1, 2, …
+        layers: directories of the image's layers, bottom first.
+        entrypoint, cmd, image_env, working_dir: from the image's config.
+        uid, gid, groups, home: whom the image's user resolves to.
+        seccomp: the compiled filter.
+    """
+
+    attempt: int
+    layers: tuple[str, ...]
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    image_env: tuple[str, ...]
+    working_dir: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    seccomp: bytes = field(repr=False)

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compiles a pod's sandbox: cgroup, shim, the pause process with its namespaces and pod-level mounts, the network."""
+
+from __future__ import annotations
+
+from minipod.api import Pod
+from minipod.plan import steps as s
+from minipod.plan.context import Facts, PodContext
+from minipod.plan.defaults import PAUSE_UID, POD_FILES_BYTES, POD_SYSCTLS, SHM_BYTES
+from minipod.plan.resources import pod_writes
+
+# fd slots of the sandbox's launch; CGROUP is filled by the agent's fd where the clone is born in its cgroup.
+CGROUP, PAUSE, NULL, TREE, MOUNT, PROC, NETNS, NETLINK = range(8)
+
+KEY = "sandbox"
+
+
+def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step, ...]:
+    """Return the host steps that make *pod*'s sandbox, in order."""
+    namespace_steps = (
+        *_enter(pod, context, facts),
+        *_mounts(pod, context),
+        *_settings(pod, context),
+        *_become_pause(pod, facts),
+    )
+    cgroup2 = facts.cgroup2
+    launch = s.Launch(
+        key=KEY,
+        kind="SANDBOX",
+        steps=namespace_steps,
+        fds=("cgroup",) if cgroup2 else (),
+        into_cgroup=f"{context.cgroup}/sandbox" if cgroup2 else "",
+        new_pid_namespace=pod.spec.share_process_namespace,
+        pause_slot=PAUSE,
+        stdio_slots=(NULL, NULL, NULL),
+        source="spec",
+    )
+    result: list[s.Step] = [
+        s.MakeDirectory(path=context.pod_dir),
+        s.MakeDirectory(path=context.run_dir),
+        s.MakeDirectory(path=f"{context.run_dir}/root"),
+        s.MakeDirectory(path=f"{context.run_dir}/exits"),
+        s.MakeDirectory(path=context.log_dir, mode=0o755),
+        *_volume_directories(pod, context),
+        s.MakeCgroup(path=context.cgroup, writes=pod_writes(pod, facts), source="spec.containers"),
+        s.MakeCgroup(path=f"{context.cgroup}/sandbox"),
+        s.StartShim(run_dir=context.run_dir, label=f"{pod.metadata.namespace}/{pod.metadata.name}"),
+        launch,
+    ]
+    if link := context.link:
+        result.append(
+            s.AttachNetwork(
+                owner=link.owner,
+                address=link.address,
+                prefix_len=link.prefix_len,
+                gateway=link.gateway,
+                bridge=context.bridge,
+                host_ifname=link.host_ifname,
+                mac=link.mac,
+            )
+        )
+    return tuple(result)
+
+
+def _volume_directories(pod: Pod, context: PodContext) -> list[s.Step]:
+    result: list[s.Step] = []
+    for i, volume in enumerate(pod.spec.volumes):
+        source = f"spec.volumes[{i}]"
+        if volume.empty_dir and volume.empty_dir.medium != "Memory":
+            path = f"{context.pod_dir}/volumes/{volume.name}"
+            result.append(s.MakeDirectory(path=path, mode=0o777, source=f"{source}.emptyDir"))
+        elif volume.host_path and volume.host_path.type in ("", "DirectoryOrCreate", "FileOrCreate"):
+            # Type "" makes a directory too when nothing is there, as containerd does.
+            kind = context.host_paths.get(volume.name)
+            if kind in ("directory", "file"):
+                path, directory = volume.host_path.path, kind == "directory"
+                step = s.MakeHostPath(path=path, directory=directory, source=f"{source}.hostPath")
+                result.append(step)
+    return result
+
+
+def _enter(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep]:
+    # Host root, all capabilities, the host's namespaces (but PID, when it is shared): new ones from here on.
+    names = ["mnt", "cgroup"]
+    if not pod.spec.host_network:
+        names += ["net", "uts"]
+    if not pod.spec.host_ipc:
+        names.append("ipc")
+    joins = [
+        s.JoinCgroup(directory=f"{h.directory}/{context.cgroup}/sandbox")
+        for h in facts.hierarchies
+        if h.version == 1
+    ]
+    return [
+        s.Harden(),
+        *joins,
+        s.Unshare(namespaces=tuple(names), source=_host_fields(pod)),
+        s.MakePrivate(),
+    ]
+
+
+def _host_fields(pod: Pod) -> str:
+    spec = pod.spec
+    used = [
+        name
+        for name, on in (("hostNetwork", spec.host_network), ("hostIPC", spec.host_ipc))
+        if on
+    ]
+    return f"spec.{used[0]}" if used else ""
+
+
+def _mounts(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
+    # The sandbox's root is a small tmpfs that holds the pod's own mounts and files, and nothing of the host:
+    # with a shared PID namespace, /proc/1/root of the pause process is all that a container can reach.
+    result: list[s.NamespaceStep] = [
+        s.NewFilesystem(
+            slot=TREE,
+            type="tmpfs",
+            options=("mode=0755", f"size={POD_FILES_BYTES}"),
+            attributes=("nosuid", "nodev", "noexec"),
+        ),
+        s.Attach(slot=TREE, path=f"{context.run_dir}/root", root=-1),
+        s.Mkdir(path="/rootfs", root=TREE),
+        s.Mkdir(path="/files", root=TREE),
+        s.Mkdir(path="/volumes", root=TREE),
+        s.WriteFile(path="/files/hosts", root=TREE, content=context.hosts),
+        s.WriteFile(path="/files/resolv.conf", root=TREE, content=context.resolv_conf, source="spec.dnsPolicy"),
+        s.WriteFile(path="/files/hostname", root=TREE, content=context.hostname + "\n", source="spec.hostname"),
+    ]
+    if not pod.spec.host_ipc:
+        result += [
+            s.Mkdir(path="/shm", root=TREE),
+            s.NewFilesystem(
+                slot=MOUNT,
+                type="tmpfs",
+                options=("mode=1777", f"size={SHM_BYTES}"),
+                attributes=("nosuid", "nodev", "noexec"),
+            ),
+            s.Attach(slot=MOUNT, path="/shm", root=TREE, no_symlinks=True),
+        ]
+    for i, volume in enumerate(pod.spec.volumes):
+        if volume.empty_dir and volume.empty_dir.medium == "Memory":
+            size = volume.empty_dir.size_limit
+            source = f"spec.volumes[{i}].emptyDir"
+            options = ("mode=0777", *((f"size={_bytes(size)}",) if size else ()))
+            result += [
+                s.Mkdir(path=f"/volumes/{volume.name}", root=TREE, source=source),
+                s.NewFilesystem(slot=MOUNT, type="tmpfs", options=options, source=source),
+                s.Attach(slot=MOUNT, path=f"/volumes/{volume.name}", root=TREE, source=source),
+            ]
+    return result
+
+
+def _bytes(quantity: str) -> int:
+    from minipod.api import parse_bytes
+
+    return parse_bytes(quantity)
+
+
+def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
+    if pod.spec.host_network:
+        return []
+    return [
+        s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec")),
+        *(s.Sysctl(proc=PROC, name=name, value=value, optional=True) for name, value in POD_SYSCTLS),
+        s.SetHostname(name=context.hostname, source="spec.hostname"),
+        s.LinkUp(name="lo"),
+        s.OpenFile(slot=NETNS, path="/proc/thread-self/ns/net"),
+        s.SendFd(slot=NETNS, what="the network namespace"),
+        s.OpenNetlink(slot=NETLINK),
+        s.SendFd(slot=NETLINK, what="the netlink socket"),
+    ]
+
+
+def _become_pause(pod: Pod, facts: Facts) -> list[s.NamespaceStep]:
+    return [
+        s.PivotRoot(slot=TREE),
+        s.NewSession(),
+        s.NewKeyring(),
+        s.SetStdio(slots=(NULL, NULL, NULL)),
+        # ---- unprivileged from here ----
+        s.SetIdentity(uid=PAUSE_UID, gid=PAUSE_UID),
+        s.SetCapabilities(bounding=0, until_exec=0, names=()),
+        s.NoNewPrivs(),
+        s.Chdir(path="/"),
+        s.CloseRange(legacy=not facts.close_range_marks),
+        s.ExecPause(slot=PAUSE, argv=("minipod-pause",)),
+    ]
