@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The text of the nftables ruleset, whole and in parts; pure.
+
+Two tables of one name. ``inet``: masquerade what leaves the machine, let pod traffic be forwarded. ``bridge``:
+a pod's port passes only packets with the MAC and the address that are the pod's (CVE-2020-10749 and its kin);
+whatever is not in the set ``pods`` is dropped, so a port without its element is a dead port.
+
+Lines end where nft 1.0.6 wants them to: it takes no ``}`` behind a statement without a separator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from minipod.config import Config
+from minipod.errors import UsageError
+from minipod.network.addresses import PodLink, check_prefix, parse_range
+
+_TABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,30}")
+_LINK = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
+SET = "pods"
+
+
+def full(config: Config, links: Iterable[PodLink], *, replace: bool = True) -> str:
+    """Return the whole ruleset with an element per link, as one transaction.
+
+    Args:
+        config: names the tables, the bridge, the link prefix and the pod range.
+        links: the pods that may send.
+        replace: replace tables that exist; otherwise the transaction fails on them with "File exists".
+
+    Raises:
+        UsageError: a name of *config* could not stand in an nft file.
+    """
+    check_names(config)
+    table, bridge = config.nft_table, config.bridge
+    pods = parse_range(config.pod_cidr)
+    elements = ",\n".join(f"\t\t\t{element(link)}" for link in links)
+    filled = f"\n\t\telements = {{\n{elements}\n\t\t}}" if elements else ""
+    # "add" first, because deleting a table that is not there fails the whole transaction.
+    start = "add table {0} {1}\ndelete table {0} {1}\n" if replace else "create table {0} {1}\n"
+    head = "".join(start.format(family, table) for family in ("inet", "bridge"))
+    arp_sender = f"iifname . arp saddr ether . arp saddr ip @{SET}"
+    return f"""{head}table inet {table} {{
+	chain prerouting {{
+		comment "link-local groups skip the bridge and its filter (br_handle_frame)"
+		type filter hook prerouting priority raw; policy accept;
+		iifname "{config.link_prefix}*" iifname != "{bridge}" drop
+	}}
+	chain forward {{
+		type filter hook forward priority filter; policy accept;
+		iifname "{bridge}" ip saddr {pods} accept
+		oifname "{bridge}" ip daddr {pods} accept
+		iifname "{bridge}" drop
+		oifname "{bridge}" drop
+	}}
+	chain postrouting {{
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr {pods} ip daddr != {pods} oifname != "{bridge}" masquerade
+	}}
+}}
+table bridge {table} {{
+	set {SET} {{
+		type ifname . ether_addr . ipv4_addr{filled}
+	}}
+	chain guard {{
+		comment "only a pod's own MAC and address; never to the host's loopback (CVE-2020-8558)"
+		ether type ip iifname . ether saddr . ip saddr @{SET} ip daddr != 127.0.0.0/8 accept
+		ether type arp iifname . ether saddr . arp saddr ip @{SET} {arp_sender} accept
+		drop
+	}}
+	chain prerouting {{
+		type filter hook prerouting priority filter; policy accept;
+		iifname "{config.link_prefix}*" jump guard
+	}}
+}}
+"""
+
+
+def change(config: Config, add: Iterable[PodLink], remove: Iterable[PodLink]) -> str:
+    """Return the transaction that puts *add* into the set and takes *remove* out of it, both idempotent.
+
+    It fails, with "No such file or directory", when the table or the set is gone.
+    """
+    target = f"element bridge {config.nft_table} {SET}"
+    # What is removed is added first: deleting an absent element would fail the whole transaction.
+    lines = [f"add {target} {{ {element(link)} }}" for link in add]
+    for link in remove:
+        lines += [f"add {target} {{ {element(link)} }}", f"delete {target} {{ {element(link)} }}"]
+    return "\n".join(lines) + "\n"
+
+
+def absent(config: Config) -> str:
+    """Return the transaction that leaves neither table."""
+    return "".join(
+        f"add table {family} {config.nft_table}\ndelete table {family} {config.nft_table}\n"
+        for family in ("inet", "bridge")
+    )
+
+
+def element(link: PodLink) -> str:
+    """Return *link* as an element of the set."""
+    return f'"{link.host_ifname}" . {link.mac} . {link.address}'
+
+
+def check_names(config: Config) -> None:
+    """Refuse names that could not stand in an nft file or name a link.
+
+    Raises:
+        UsageError: names the setting.
+    """
+    if not _TABLE.fullmatch(config.nft_table):
+        raise UsageError(
+            f"nft table {config.nft_table!r} is not a name",
+            "use letters, digits and _ in MINIPOD_NFT_TABLE",
+        )
+    if not _LINK.fullmatch(config.bridge):
+        raise UsageError(
+            f"bridge {config.bridge!r} is not a link name",
+            "use up to 15 letters, digits, _ - . in MINIPOD_BRIDGE",
+        )
+    check_prefix(config.link_prefix)

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The texts that the network layer writes: the nft ruleset, /etc/hosts, /etc/resolv.conf; and nft's errors."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minipod.config import Config
+from minipod.errors import MinipodError, UsageError
+from minipod.network import pod_link, ruleset
+from minipod.network.files import hosts_file, hosts_file_host_network, resolv_conf
+from minipod.network.nft import NftError
+
+CONFIG = Config(bridge="br-x", link_prefix="xy", pod_cidr="10.7.0.0/24", nft_table="mytable")
+ONE = pod_link(CONFIG, "one", "10.7.0.2")
+TWO = pod_link(CONFIG, "two", "10.7.0.3")
+FULL = """\
+add table inet mytable
+delete table inet mytable
+add table bridge mytable
+delete table bridge mytable
+table inet mytable {
+	chain prerouting {
+		comment "link-local groups skip the bridge and its filter (br_handle_frame)"
+		type filter hook prerouting priority raw; policy accept;
+		iifname "xy*" iifname != "br-x" drop
+	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		iifname "br-x" ip saddr 10.7.0.0/24 accept
+		oifname "br-x" ip daddr 10.7.0.0/24 accept
+		iifname "br-x" drop
+		oifname "br-x" drop
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 10.7.0.0/24 ip daddr != 10.7.0.0/24 oifname != "br-x" masquerade
+	}
+}
+table bridge mytable {
+	set pods {
+		type ifname . ether_addr . ipv4_addr
+		elements = {
+			"xy0a070002" . 0a:58:0a:07:00:02 . 10.7.0.2,
+			"xy0a070003" . 0a:58:0a:07:00:03 . 10.7.0.3
+		}
+	}
+	chain guard {
+		comment "only a pod's own MAC and address; never to the host's loopback (CVE-2020-8558)"
+		ether type ip iifname . ether saddr . ip saddr @pods ip daddr != 127.0.0.0/8 accept
+		ether type arp iifname . ether saddr . arp saddr ip @pods iifname . arp saddr ether . arp saddr ip @pods accept
+		drop
+	}
+	chain prerouting {
+		type filter hook prerouting priority filter; policy accept;
+		iifname "xy*" jump guard
+	}
+}
+"""
+HOSTS = """\
+# Kubernetes-managed hosts file.
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+fe00::0\tip6-mcastprefix
+fe00::1\tip6-allnodes
+fe00::2\tip6-allrouters
+"""
+CONTROLS = st.sampled_from([chr(n) for n in (*range(9), *range(11, 32), 127, 0x85, 0x2028)])
+
+
+def test_the_whole_ruleset() -> None:
+    assert ruleset.full(CONFIG, [ONE, TWO]) == FULL
+
+
+def test_no_pods_is_an_empty_set() -> None:
+    text = ruleset.full(CONFIG, [])
+    assert "elements" not in text
+    assert text.startswith("add table inet mytable\ndelete table inet mytable\n")
+
+
+def test_install_never_replaces() -> None:
+    text = ruleset.full(CONFIG, [], replace=False)
+    assert text.startswith("create table inet mytable\ncreate table bridge mytable\n")
+    assert "delete" not in text
+
+
+def test_changes_are_idempotent() -> None:
+    one, two = ruleset.element(ONE), ruleset.element(TWO)
+    assert ruleset.change(CONFIG, add=[ONE], remove=[TWO]).splitlines() == [
+        f"add element bridge mytable pods {{ {one} }}",
+        f"add element bridge mytable pods {{ {two} }}",
+        f"delete element bridge mytable pods {{ {two} }}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(nft_table="x { }"),
+        Config(nft_table=""),
+        Config(nft_table="x\n"),
+        Config(bridge='b"; drop'),
+        Config(bridge="sixteen-bytes-xx"),
+        Config(bridge="br/0"),
+        Config(link_prefix="m*"),
+        Config(pod_cidr="10.0.0.0/8; flush ruleset"),
+    ],
+)
+def test_names_that_would_break_out_are_refused(config: Config) -> None:
+    with pytest.raises(UsageError):
+        ruleset.full(config, [])
+
+
+def test_nft_errors_carry_message_line_and_text() -> None:
+    output = (
+        "/dev/stdin:2:20-25: Error: No such file or directory; did you mean table ‘t’ in family inet?\n"
+        "add element bridge t pods { 1 }\n                   ^^^^^^\n"
+    )
+    error = NftError(output, "add table x\nadd element bridge t pods { 1 }\n")
+    assert error.line == 2
+    assert error.missing
+    assert not error.exists
+    assert error.text.startswith("add table x")
+    assert error.what == (
+        "nft: No such file or directory; did you mean table ‘t’ in family inet? "
+        "in line 2: add element bridge t pods { 1 }"
+    )
+
+
+@pytest.mark.parametrize(
+    "output", ["", "cannot open netlink socket\n", "/dev/stdin:99:1-2: Error: odd\n"]
+)
+def test_nft_errors_without_a_place(output: str) -> None:
+    error = NftError(output, "add table x\n")
+    assert error.what.startswith("nft: ")
+    assert "in line" not in error.what
+
+
+def test_hosts_as_the_kubelet_writes_it() -> None:
+    assert hosts_file("10.7.0.2", "web") == HOSTS + "10.7.0.2\tweb\n"
+
+
+def test_hosts_with_domain_and_aliases() -> None:
+    text = hosts_file(
+        "10.7.0.2",
+        "web",
+        "sub.default.svc.cluster.local",
+        [("127.0.0.1", ["a.x", "b.x"]), ("::2", ["c"])],
+    )
+    assert text == (
+        HOSTS
+        + "10.7.0.2\tweb.sub.default.svc.cluster.local\tweb\n"
+        + "\n# Entries added by HostAliases.\n127.0.0.1\ta.x\tb.x\n::2\tc\n"
+    )
+
+
+def test_hosts_of_a_pod_on_the_host_network() -> None:
+    text = hosts_file_host_network("127.0.0.1 localhost\n", [("10.0.0.1", ["db"])])
+    assert text == (
+        "# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n"
+        "\n# Entries added by HostAliases.\n10.0.0.1\tdb\n"
+    )
+
+
+@given(CONTROLS, st.sampled_from([0, 1, 2, 3, 4]))
+def test_control_bytes_are_refused(control: str, place: int) -> None:
+    bad = f"a{control}b"
+    with pytest.raises(MinipodError):
+        if place == 0:
+            hosts_file("10.7.0.2", bad)
+        elif place == 1:
+            hosts_file("10.7.0.2", "web", bad)
+        elif place == 2:
+            hosts_file("10.7.0.2", "web", "", [("10.0.0.1", [bad])])
+        elif place == 3:
+            hosts_file_host_network(f"127.0.0.1 {bad}\n")
+        else:
+            resolv_conf(f"nameserver 10.0.0.1\nsearch {bad}\n")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\tb", "a\nb", "a#b", "a\n10.0.0.1 bank"])
+def test_words_that_would_break_out_of_hosts_are_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        hosts_file("10.7.0.2", name)
+    with pytest.raises(UsageError):
+        hosts_file("10.7.0.2", "web", "", [("10.0.0.1", [name])])
+
+
+@pytest.mark.parametrize("address", ["", "web", "10.0.0.1 x", "10.0.0.1\n", "10.0.0"])
+def test_addresses_in_hosts_are_checked(address: str) -> None:
+    with pytest.raises(UsageError):
+        hosts_file(address, "web")
+    with pytest.raises(UsageError):
+        hosts_file("10.7.0.2", "web", "", [(address, ["x"])])
+
+
+def test_resolv_conf_is_the_hosts() -> None:
+    host = "# mine\nnameserver 10.0.0.1\nnameserver fd00::1\nsearch a.example b.example\noptions ndots:2 edns0\n"
+    assert resolv_conf(host) == (
+        "nameserver 10.0.0.1\nnameserver fd00::1\nsearch a.example b.example\noptions ndots:2 edns0\n"
+    )
+
+
+def test_the_stub_is_replaced_by_its_upstreams() -> None:
+    host = "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n"
+    upstream = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch other\n"
+    assert resolv_conf(host, upstream) == (
+        "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch lan\noptions edns0 trust-ad\n"
+    )
+
+
+def test_upstreams_are_not_taken_without_a_stub() -> None:
+    assert resolv_conf("nameserver 10.0.0.1\n", "nameserver 192.0.2.1\n") == "nameserver 10.0.0.1\n"
+
+
+def test_only_loopback_nameservers_is_an_error_with_a_remedy() -> None:
+    for server in ("127.0.0.1", "127.0.0.53", "::1"):
+        with pytest.raises(MinipodError, match="only loopback") as caught:
+            resolv_conf(f"nameserver {server}\n", "nameserver 127.0.0.1\n")
+        assert "dnsConfig" in caught.value.remedy
+
+
+def test_resolv_conf_takes_three_servers_once_each() -> None:
+    host = "".join(f"nameserver 10.0.0.{n}\n" for n in (1, 1, 2, 3, 4))
+    assert resolv_conf(host) == "nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 10.0.0.3\n"
+
+
+def test_resolv_conf_odds() -> None:
+    assert resolv_conf("") == ""
+    assert (
+        resolv_conf(";x\n\nnameserver\ndomain one\nsearch two three\nsortlist 1.2.3.4\n")
+        == "search two three\n"
+    )
+    with pytest.raises(MinipodError, match="no address"):
+        resolv_conf("nameserver dns.example\n")
