@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cgroups on v2, on v1, and on both side by side.
+
+A pod has one cgroup, ``<parent>/pod<uid>``, made in every hierarchy in use, and below it one for the sandbox and one for
+each run of a container. On v2 processes live only in the leaves. Killing and emptiness go through the cgroup2 hierarchy
+where one is mounted, even a bare one beside v1 controllers, because it has ``cgroup.kill`` and ``cgroup.events``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from minipod.native import cgroup_device
+from minipod.plan.context import Facts, Hierarchy
+from minipod.plan.defaults import DEVICE_RULES
+from minipod.plan.steps import MakeCgroup
+from minipod.runtime import devices
+
+_DEVICE_PROGRAM = devices.program(DEVICE_RULES)
+
+
+class Cgroups:
+    """The cgroups below *parent*, which is relative to each hierarchy's mount point."""
+
+    def __init__(self, facts: Facts, parent: str) -> None:
+        self._facts = facts
+        self.parent = parent.strip("/")
+
+    # ---- making ----
+
+    def create(self, step: MakeCgroup) -> None:
+        """Make the cgroup of *step* in every hierarchy and set its limits.
+
+        Raises:
+            OSError: with the path that failed.
+        """
+        for hierarchy in self._facts.hierarchies:
+            self._mkdir(hierarchy, step.path)
+        for write in step.writes:
+            home = self._facts.controls(write.controller)
+            if home is None:
+                continue
+            try:
+                _write(f"{home.directory}/{step.path}/{write.file}", write.value)
+            except FileNotFoundError:
+                if not write.optional:
+                    raise
+        if step.devices:
+            self._restrict_devices(step.path)
+
+    def _mkdir(self, hierarchy: Hierarchy, path: str) -> None:
+        current = hierarchy.directory
+        for part in path.split("/"):
+            if hierarchy.version == 2 and hierarchy.controllers:
+                self._enable(current, hierarchy.controllers)
+            current = f"{current}/{part}"
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(current, 0o755)
+
+    @staticmethod
+    def _enable(directory: str, controllers: tuple[str, ...]) -> None:
+        """Hand *controllers* down to the children of a cgroup2 directory."""
+        control = f"{directory}/cgroup.subtree_control"
+        have = set(_read(control).split())
+        available = set(_read(f"{directory}/cgroup.controllers").split())
+        wanted = [f"+{name}" for name in controllers if name in available and name not in have]
+        if wanted:
+            _write(control, " ".join(wanted))
+
+    def _restrict_devices(self, path: str) -> None:
+        if home := self._facts.controls("devices"):
+            _write(f"{home.directory}/{path}/devices.deny", "a")
+            for line in devices.v1_lines(DEVICE_RULES):
+                _write(f"{home.directory}/{path}/devices.allow", line)
+        elif home := self._facts.cgroup2:
+            fd = self.open(path)
+            try:
+                cgroup_device(fd, _DEVICE_PROGRAM)
+            finally:
+                os.close(fd)
+
+    def open(self, path: str) -> int:
+        """Return an fd of *path* in the cgroup2 hierarchy, for ``CLONE_INTO_CGROUP``."""
+        home = self._facts.cgroup2
+        if home is None:
+            raise FileNotFoundError(errno.ENOENT, "no cgroup2 hierarchy is mounted", path)
+        return os.open(f"{home.directory}/{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    # ---- looking ----
+
+    def pods(self) -> set[str]:
+        """Return the names of the cgroups directly below the parent, over all hierarchies."""
+        result = set()
+        for hierarchy in self._facts.hierarchies:
+            with contextlib.suppress(FileNotFoundError):
+                result.update(e.name for e in os.scandir(f"{hierarchy.directory}/{self.parent}") if e.is_dir())
+        return result
+
+    def processes(self, path: str) -> set[int]:
+        """Return the pids in *path* and below, as the hierarchies tell."""
+        result: set[int] = set()
+        for hierarchy in self._facts.hierarchies:
+            for directory in _tree(f"{hierarchy.directory}/{path}"):
+                with contextlib.suppress(FileNotFoundError):
+                    result.update(map(int, _read(f"{directory}/cgroup.procs").split()))
+        return result
+
+    def oom_kills(self, path: str) -> int:
+        """Return how many processes of *path* the kernel killed for want of memory."""
+        home = self._facts.controls("memory")
+        if home is None:
+            return 0
+        file = "memory.events" if home.version == 2 else "memory.oom_control"
+        with contextlib.suppress(OSError):
+            for line in _read(f"{home.directory}/{path}/{file}").splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+        return 0
+
+    # ---- ending ----
+
+    async def kill(self, path: str) -> None:
+        """Kill every process in *path* and below; returns when none is left.
+
+        Processes that a hostile pod forks meanwhile are caught too: ``cgroup.kill`` is atomic, and without it we go round
+        until the cgroup is empty.
+        """
+        home = self._facts.cgroup2
+        kill = f"{home.directory}/{path}/cgroup.kill" if home else ""
+        if home and os.path.exists(kill):
+            with contextlib.suppress(FileNotFoundError):
+                _write(kill, "1")
+            await self._wait_empty(f"{home.directory}/{path}/cgroup.events")
+        while pids := self.processes(path):
+            self._kill_all(path, pids)
+            await asyncio.sleep(0.01)  # cgroup v1 alone has no event for "empty" that a plain process can wait for
+
+    def _kill_all(self, path: str, pids: set[int]) -> None:
+        with contextlib.ExitStack() as stack:
+            held: dict[int, int] = {}
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    held[pid] = os.pidfd_open(pid)
+                    stack.callback(os.close, held[pid])
+            # Asked again once we hold the pidfds: a pid that is still listed is the process that we hold.
+            for pid in self.processes(path) & held.keys():
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(held[pid], signal.SIGKILL)
+
+    @staticmethod
+    async def _wait_empty(events: str) -> None:
+        """Wait until ``populated 0``; the file raises POLLPRI on each change (cgroup-v2.rst)."""
+        loop = asyncio.get_running_loop()
+        try:
+            fd = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        watcher = select.epoll()
+        changed = asyncio.Event()
+        try:
+            watcher.register(fd, select.EPOLLPRI)
+            loop.add_reader(watcher.fileno(), changed.set)
+            while b"populated 0" not in os.pread(fd, 4096, 0):
+                await changed.wait()
+                changed.clear()
+                watcher.poll(0)
+        except OSError as error:
+            if error.errno != errno.ENODEV:  # the cgroup is gone, and so are its processes
+                raise
+        finally:
+            loop.remove_reader(watcher.fileno())
+            watcher.close()
+            os.close(fd)
+
+    async def remove(self, path: str) -> None:
+        """Remove *path* and all below it from every hierarchy; it holds no process any more."""
+        for hierarchy in self._facts.hierarchies:
+            for directory in reversed(list(_tree(f"{hierarchy.directory}/{path}"))):
+                await _rmdir(directory)
+
+    async def remove_parent(self) -> None:
+        """Remove the parent itself when no pod is left in it."""
+        for hierarchy in self._facts.hierarchies:
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{hierarchy.directory}/{self.parent}")
+
+
+async def _rmdir(directory: str) -> None:
+    # A process that was just reaped may still be counted for an instant: EBUSY.
+    for attempt in range(200):
+        try:
+            os.rmdir(directory)
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or attempt == 199:
+                raise
+            await asyncio.sleep(0.005)
+
+
+def _tree(directory: str) -> Iterator[str]:
+    """Yield *directory* and every cgroup below it, parents first."""
+    for current, _, _ in os.walk(directory):
+        yield current
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text()
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, f"{os.strerror(error.errno or 0)}, writing {value!r}", path) from error
+    finally:
+        os.close(fd)
