@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads container logs: CRI lines, over rotated files and restarts, following by inotify."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from minipod.native import IN_CREATE, IN_MODIFY, IN_MOVED_TO, inotify_add_watch, inotify_init
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a log.
+
+    Attributes:
+        time: RFC 3339 with nanoseconds.
+        stream: ``stdout`` or ``stderr``.
+        partial: the line goes on in the next one.
+        text: what the container wrote, bytes that are not UTF-8 as surrogates, without the newline.
+    """
+
+    time: str
+    stream: str
+    partial: bool
+    text: str
+
+
+def parse_line(raw: bytes) -> Line | None:
+    """Return the line of a CRI log, or None when it is none."""
+    parts = raw.rstrip(b"\n").split(b" ", 3)
+    if len(parts) < 3 or parts[2] not in (b"F", b"P"):
+        return None
+    text = parts[3] if len(parts) == 4 else b""
+    return Line(
+        parts[0].decode(errors="replace"),
+        parts[1].decode(errors="replace"),
+        parts[2] == b"P",
+        text.decode("utf-8", "surrogateescape"),
+    )
+
+
+def epoch(time: str) -> float:
+    """Return an RFC 3339 instant, in seconds since the epoch.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return datetime.fromisoformat(time).timestamp()
+
+
+def _files(path: str) -> list[str]:
+    """Return the log at *path* and its rotated parts, oldest first."""
+    rotated = []
+    number = 1
+    while os.path.exists(f"{path}.{number}"):
+        rotated.append(f"{path}.{number}")
+        number += 1
+    return [*reversed(rotated), path]
+
+
+def read(path: str) -> Iterator[Line]:
+    """Yield the lines of a log that is there now, rotated parts first."""
+    for file in _files(path):
+        with contextlib.suppress(FileNotFoundError), open(file, "rb") as log:
+            for raw in log:
+                if line := parse_line(raw):
+                    yield line
+
+
+def last(lines: Iterator[Line], count: int) -> list[Line]:
+    """Return the last *count* whole lines: parts of one line count as one."""
+    kept: deque[list[Line]] = deque(maxlen=count) if count else deque(maxlen=1)
+    current: list[Line] = []
+    for line in lines:
+        current.append(line)
+        if not line.partial:
+            kept.append(current)
+            current = []
+    if current:
+        kept.append(current)
+    return [part for whole in kept for part in whole] if count else []
+
+
+class Follower:
+    """Reads a log as it grows, over its rotation. Woken by inotify, never by a clock."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = open(path, "rb")
+        self._rest = b""
+        self._inotify = inotify_init()
+        self._grown = asyncio.Event()
+        inotify_add_watch(self._inotify, os.path.dirname(path), IN_MODIFY | IN_CREATE | IN_MOVED_TO)
+        asyncio.get_running_loop().add_reader(self._inotify, self._drain)
+
+    def close(self) -> None:
+        """Stop following."""
+        asyncio.get_running_loop().remove_reader(self._inotify)
+        os.close(self._inotify)
+        self._file.close()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._inotify, 65536)
+        self._grown.set()
+
+    def skip(self) -> None:
+        """Go to the end of what is there."""
+        self._file.seek(0, os.SEEK_END)
+
+    def available(self) -> Iterator[Line]:
+        """Yield the whole lines that are there now."""
+        while True:
+            data = self._file.read(1 << 18)
+            if not data:
+                if not self._rotated():
+                    return
+                continue
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            for raw in whole:
+                if line := parse_line(raw):
+                    yield line
+
+    def _rotated(self) -> bool:
+        """Whether the log was rotated; then the new file is open, and what was left of the old one has been read."""
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return False
+        if now.st_ino == os.fstat(self._file.fileno()).st_ino:
+            return False
+        self._file.close()
+        self._file = open(self._path, "rb")
+        return True
+
+    async def grown(self) -> None:
+        """Wait until the directory of the log changes."""
+        await self._grown.wait()
+        self._grown.clear()
+
+
+async def follow(
+    path: str, skip: Callable[[Iterator[Line]], list[Line]], ended: asyncio.Event
+) -> AsyncIterator[Line]:
+    """Yield a log's lines: what *skip* leaves of those that are there, then new ones until *ended* is set.
+
+    All that was written before *ended* was set is yielded.
+    """
+    follower = Follower(path)
+    waiters: set[asyncio.Future[object]] = set()
+    try:
+        for line in skip(follower.available()):
+            yield line
+        while True:
+            over = ended.is_set()
+            for line in follower.available():
+                yield line
+            if over:
+                return
+            waiters = {asyncio.ensure_future(follower.grown()), asyncio.ensure_future(ended.wait())}
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+            for waiter in waiters:
+                waiter.cancel()
+    finally:
+        for waiter in waiters:
+            waiter.cancel()
+        follower.close()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What minipod keeps about a pod beside its Kubernetes object: enough to carry on after the agent died at any instant.
+
+A record says what should be; what is, the shim tells. It is written before the act that it announces.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Ended(msgspec.Struct):
+    """How a run of a container ended; times in seconds since the epoch."""
+
+    exit_code: int
+    reason: str
+    started: float
+    finished: float
+    signal: int = 0
+    message: str = ""
+    container_id: str = ""
+
+
+class ContainerRecord(msgspec.Struct):
+    """One container.
+
+    Attributes:
+        name: as in the manifest.
+        state: ``waiting``, ``starting``, ``running`` or ``ended``.
+        attempt: the number of the run that is starting, running, or was last; -1 before the first.
+        reason, message: why it waits.
+        pid: of the running process, in the host's PID namespace.
+        started: when the present run began.
+        ended: how the last run ended, once one has.
+        next_start: when it is to be started, while it waits; None when it is not.
+        backoff, backoff_updated: see ``backoff.py``.
+        image_id: the id of the image that it runs.
+    """
+
+    name: str
+    state: str = "waiting"
+    attempt: int = -1
+    reason: str = "ContainerCreating"
+    message: str = ""
+    pid: int = 0
+    started: float = 0.0
+    ended: Ended | None = None
+    next_start: float | None = 0.0
+    backoff: float = 0.0
+    backoff_updated: float = 0.0
+    image_id: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended and will not be started again."""
+        return self.state == "ended"
+
+
+class PodRecord(msgspec.Struct):
+    """One pod.
+
+    Attributes:
+        sandbox: number of the present or last sandbox; -1 before the first.
+        sandbox_up: a sandbox exists, or did when the record was written.
+        sandbox_failures: sandboxes that could not be made, one after the other.
+        address: the sandbox's address in the pool, or "".
+        containers: in the order of the manifest.
+        source, lines: where the manifest was written.
+        delete_by: when its containers are killed, once it is being deleted.
+        stopping: SIGTERM has been sent to its containers.
+    """
+
+    sandbox: int = -1
+    sandbox_up: bool = False
+    sandbox_failures: int = 0
+    address: str = ""
+    containers: list[ContainerRecord] = msgspec.field(default_factory=list)
+    source: str = ""
+    lines: dict[str, int] = msgspec.field(default_factory=dict)
+    delete_by: float | None = None
+    stopping: bool = False
+
+    def container(self, name: str) -> ContainerRecord:
+        """Return the record of container *name*."""
+        return next(c for c in self.containers if c.name == name)

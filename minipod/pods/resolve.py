@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Gathers what a plan is compiled from: images, users, host paths, names. All I/O before compiling is here."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+
+from minipod.api import Container, Pod, Problem
+from minipod.config import Config
+from minipod.errors import MinipodError, NotFound
+from minipod.images import Image, ImageStore, resolve_user
+from minipod.network import pod_link
+from minipod.network.files import hosts_file, hosts_file_host_network, resolv_conf
+from minipod.plan.command import argv
+from minipod.plan.context import ContainerContext, Link, PodContext
+from minipod.runtime.runtime import host_path_type
+
+_EXPECTED = {
+    "Directory": "directory",
+    "DirectoryOrCreate": "directory",
+    "File": "file",
+    "FileOrCreate": "file",
+    "Socket": "socket",
+    "CharDevice": "char",
+    "BlockDevice": "block",
+}
+_CREATED = {"": "directory", "DirectoryOrCreate": "directory", "FileOrCreate": "file"}
+
+
+def hostname(pod: Pod) -> str:
+    """Return the pod's host name: ``spec.hostname``, else its name cut to 63 bytes (the kubelet's rule)."""
+    if pod.spec.host_network:
+        return os.uname().nodename
+    return pod.spec.hostname or pod.metadata.name[:63].rstrip("-.")
+
+
+def pod_directories(config: Config, pod: Pod) -> tuple[str, str]:
+    """Return the pod's persistent directory and its log directory; named by the uid that we made."""
+    meta = pod.metadata
+    return (
+        f"{config.root_dir}/pods/{meta.uid}",
+        f"{config.log_dir}/{meta.namespace}_{meta.name}_{meta.uid}",
+    )
+
+
+def run_dir(config: Config, uid: str, sandbox: int) -> str:
+    """Return the volatile directory of one of a pod's sandboxes."""
+    return f"{config.run_dir}/pods/{uid}/{sandbox}"
+
+
+def pod_context(config: Config, cgroup_parent: str, pod: Pod, sandbox: int, address: str) -> PodContext:
+    """Return the decisions for sandbox number *sandbox* of *pod*.
+
+    Raises:
+        MinipodError: a host path is not what its volume says, or the host's resolv.conf cannot be used.
+    """
+    directory, logs = pod_directories(config, pod)
+    name = hostname(pod)
+    if pod.spec.host_network:
+        hosts = hosts_file_host_network(_read("/etc/hosts"))
+        resolver = _read("/etc/resolv.conf")
+        link = None
+    else:
+        hosts = hosts_file(address, name)
+        resolver = resolv_conf(_read("/etc/resolv.conf"), _read("/run/systemd/resolve/resolv.conf"))
+        made = pod_link(config, pod.metadata.uid, address)
+        link = Link(made.owner, made.address, made.prefix_len, made.gateway, made.host_ifname, made.mac)
+    return PodContext(
+        run_dir=run_dir(config, pod.metadata.uid, sandbox),
+        pod_dir=directory,
+        log_dir=logs,
+        cgroup=f"{cgroup_parent}/pod{pod.metadata.uid}",
+        bridge=config.bridge,
+        hostname=name,
+        hosts=hosts,
+        resolv_conf=resolver,
+        link=link,
+        host_paths=_host_paths(pod),
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")[:1_000_000]
+    except FileNotFoundError:
+        return ""
+
+
+def _host_paths(pod: Pod) -> dict[str, str]:
+    result = {}
+    for volume in pod.spec.volumes:
+        source = volume.host_path
+        if source is None:
+            continue
+        found = host_path_type(source.path)
+        wanted = _EXPECTED.get(source.type, found)
+        if not found and source.type in _CREATED:
+            found = wanted = _CREATED[source.type]
+        if found != wanted or not found:
+            what = f"is a {found}" if found else "does not exist"
+            raise MinipodError(
+                f"volume {volume.name}: hostPath {source.path} {what}, but its type is {source.type}",
+                f"create it, or use type {'DirectoryOrCreate' if wanted == 'directory' else 'File'}",
+            )
+        result[volume.name] = found
+    return result
+
+
+def find_image(images: ImageStore, container: Container) -> Image:
+    """Return the image of *container*.
+
+    Raises:
+        NotFound: it is not in the store.
+    """
+    image = images.get(container.image)
+    if image is None:
+        raise NotFound(
+            f"image {container.image} is not in the store", "load it with: minipod image load FILE"
+        )
+    return image
+
+
+def container_context(image: Image, container: Container, attempt: int, seccomp: bytes) -> ContainerContext:
+    """Return the decisions for run number *attempt* of *container*.
+
+    Raises:
+        MinipodError: the image's user does not exist in it, or its working directory is not acceptable.
+    """
+    config = image.config
+    directory = config.working_dir
+    if re.match(r"/+proc(/|$)", os.path.normpath(directory or "/")):
+        # A working directory below /proc can lead out of the container (runc CVE-2024-21626).
+        raise MinipodError(
+            f"image {container.image} has its working directory below /proc", "set workingDir in the manifest"
+        )
+    identity = resolve_user(image, config.user)
+    return ContainerContext(
+        attempt=attempt,
+        layers=image.layers,
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        image_env=config.env,
+        working_dir=directory,
+        uid=identity.uid,
+        gid=identity.gid,
+        groups=identity.groups,
+        home=identity.home,
+        seccomp=seccomp,
+    )
+
+
+def preflight(pod: Pod, images: ImageStore, source: str, lines: dict[str, int]) -> list[Problem]:
+    """Return everything that would keep *pod* from starting on this machine, before anything of it is created."""
+    problems = []
+
+    def add(path: str, error: MinipodError) -> None:
+        problems.append(Problem(source, lines.get(path, lines.get("spec", 1)), path, str(error)))
+
+    try:
+        _host_paths(pod)
+    except MinipodError as error:
+        add("spec.volumes", error)
+    for i, container in enumerate(pod.spec.containers):
+        path = f"spec.containers[{i}]"
+        try:
+            image = find_image(images, container)
+            container_context(image, container, 0, b"")
+        except MinipodError as error:
+            add(f"{path}.image", error)
+            continue
+        if not argv(container, image.config.entrypoint, image.config.cmd, {}):
+            what = f"neither the manifest nor image {container.image} says what to execute"
+            add(path, MinipodError(what, "set command"))
+        if pod.spec.host_network:
+            for k, port in enumerate(container.ports):
+                if _port_taken(port.protocol, port.container_port):
+                    what = f"port {port.container_port}/{port.protocol} is taken on this host"
+                    remedy = "end what listens on it (ss -lntup shows it), or do without hostNetwork"
+                    add(f"{path}.ports[{k}].containerPort", MinipodError(what, remedy))
+    return problems
+
+
+def _port_taken(protocol: str, port: int) -> bool:
+    """Whether the host listens on *port* already: a pod of the host's network shares its ports."""
+    kinds = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+    if protocol not in kinds:
+        return False
+    with socket.socket(socket.AF_INET, kinds[protocol]) as probe:
+        if protocol == "TCP":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return True
+    return False

@@ -1,0 +1,545 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One pod's life, as one task: look at what should be and what is, do the next thing, sleep until something happens.
+
+The worker is level-driven, like a kubelet's: events (a process ended, a delete, a timer) only change the record and wake
+it; what follows is decided in :meth:`PodWorker._sync` from the record alone. That is what makes it the same whether
+the agent has been running all the time or has just come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from minipod.api import Pod, to_dict
+from minipod.errors import MinipodError, NotFound
+from minipod.network import pod_link
+from minipod.plan import (
+    SANDBOX_KEY,
+    ContainerContext,
+    PodContext,
+    compile_container,
+    compile_sandbox,
+    container_cgroup,
+    container_dir,
+    process_key,
+)
+from minipod.pods import backoff, resolve
+from minipod.pods.ports import Tools
+from minipod.pods.record import ContainerRecord, Ended, PodRecord
+from minipod.pods.status import (
+    TERMINAL,
+    container_id,
+    exit_of,
+    phase,
+    pod_status,
+    restarts,
+    timestamp,
+)
+from minipod.runtime.runtime import Origin, remove_tree
+from minipod.runtime.shim import Process, Shim, read_exit_records
+
+log = logging.getLogger(__name__)
+
+SIGKILL, SIGTERM = 9, 15
+MINIMUM_GRACE = 2.0  # the kubelet's minimumGracePeriodInSeconds, unless the grace period is 0
+SANDBOX_RETRY = 10.0
+START_ANNOTATION = "minipod.dev/start-milliseconds"
+
+
+class PodWorker:
+    """Runs one pod. Everything here happens on the agent's event loop."""
+
+    def __init__(self, pod: Pod, record: PodRecord, tools: Tools, *, asked: float | None = None) -> None:
+        self.pod = pod
+        self.record = record
+        self._tools = tools
+        self._asked = asked  # time.monotonic() of the request, until the pod has started once
+        self._shim: Shim | None = None
+        self._context: PodContext | None = None
+        self._runs: dict[str, ContainerContext] = {}
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._next_sandbox = 0.0
+        self._exec_number = time.time_ns()
+        self._exec_ends: dict[str, asyncio.Future[Process]] = {}
+        self._saved: dict[str, object] = {}
+        self.gone = asyncio.Event()
+        for container in pod.spec.containers:
+            if not any(c.name == container.name for c in record.containers):
+                record.containers.append(ContainerRecord(container.name))
+
+    @property
+    def name(self) -> str:
+        """Return ``namespace/name``."""
+        return f"{self.pod.metadata.namespace}/{self.pod.metadata.name}"
+
+    @property
+    def log_dir(self) -> str:
+        """Return the directory of the pod's logs, ``<container>/<attempt>.log`` below it."""
+        return resolve.pod_directories(self._tools.config, self.pod)[1]
+
+    # ---- the task ----
+
+    async def run(self) -> None:
+        """Live until the pod is deleted and gone."""
+        while not self.gone.is_set():
+            self._wake.clear()
+            try:
+                await self._sync()
+            except MinipodError as error:
+                self._event("Warning", "FailedSync", str(error))
+                self._next_sandbox = self._now() + SANDBOX_RETRY
+            if self.gone.is_set():
+                break
+            self.publish()
+            await self._sleep()
+
+    def stop(self) -> None:
+        """Let go of the pod, which goes on; the agent is ending."""
+        if self._shim:
+            self._shim.close()
+
+    def _now(self) -> float:
+        return self._tools.wall()
+
+    async def _sleep(self) -> None:
+        due = [c.next_start for c in self.record.containers if c.state == "waiting" and c.next_start]
+        if not self.record.sandbox_up and not self._is_over():
+            due.append(self._next_sandbox)
+        if self.record.delete_by is not None:
+            due = [self.record.delete_by]
+        timeout = max(0.0, min(due) - self._now()) if due else None
+        if self.record.delete_by is not None and self._now() >= self.record.delete_by:
+            timeout = None  # all were killed: their exits wake us
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), timeout)
+
+    def _is_over(self) -> bool:
+        return phase(self.pod, self.record) in TERMINAL
+
+    async def _sync(self) -> None:
+        if self.record.delete_by is not None:
+            await self._sync_delete()
+        elif self._is_over():
+            await self._take_down()
+        else:
+            if not self.record.sandbox_up:
+                await self._make_sandbox()
+            if self.record.sandbox_up:
+                self._start_due()
+
+    def publish(self) -> None:
+        """Compute the status and, when the pod has changed, save it; that tells the watchers."""
+        host_ip = self._tools.runtime.network.host_ip()
+        self.pod.status = pod_status(
+            self.pod, self.record, host_ip=host_ip, notes=self._tools.notes, now=self._now()
+        )
+        if self._asked is not None and all(c.state != "waiting" and c.attempt >= 0 for c in self.record.containers):
+            if all(c.state != "starting" for c in self.record.containers):
+                elapsed = (time.monotonic() - self._asked) * 1000
+                self.pod.metadata.annotations[START_ANNOTATION] = f"{elapsed:.1f}"
+                self._asked = None
+        self.save()
+
+    def save(self) -> None:
+        """Write pod and record when they differ from what was written last."""
+        import msgspec
+
+        now = {"pod": to_dict(self.pod), "record": msgspec.to_builtins(self.record)}
+        now["pod"].get("metadata", {}).pop("resourceVersion", None)
+        if now != self._saved:
+            self._saved = now
+            self._tools.store.save(self.pod, self.record)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def changed(self) -> None:
+        """Wait until the pod's record changes."""
+        await self._changed.wait()
+
+    def _event(self, kind: str, reason: str, message: str, container: str = "") -> None:
+        path = f"spec.containers{{{container}}}" if container else ""
+        self._tools.store.event(self.pod, kind, reason, message, path)
+
+    # ---- sandbox ----
+
+    async def _make_sandbox(self) -> None:
+        if self._now() < self._next_sandbox:
+            return
+        record = self.record
+        uid = self.pod.metadata.uid
+        record.sandbox += 1
+        if record.address:
+            self._tools.pool.release(uid)
+            record.address = ""
+        if not self.pod.spec.host_network:
+            record.address = self._tools.pool.allocate(uid)
+        try:
+            context = resolve.pod_context(
+                self._tools.config, self._tools.cgroup_parent, self.pod, record.sandbox, record.address
+            )
+            self._context = context
+            self.save()
+            steps = compile_sandbox(self.pod, context, self._tools.runtime.facts)
+            shim, pause = await self._tools.runtime.make_sandbox(steps, self._origin("sandbox"), self._adopt_shim)
+        except MinipodError as error:
+            record.sandbox_failures += 1
+            self._event("Warning", "FailedCreatePodSandBox", str(error))
+            await self._remove_sandbox()
+            delay = min(backoff.MAXIMUM, backoff.INITIAL * 2 ** (record.sandbox_failures - 1))
+            self._next_sandbox = self._now() + delay
+            return
+        del shim, pause
+        record.sandbox_up = True
+        record.sandbox_failures = 0
+
+    def _origin(self, whose: str) -> Origin:
+        return Origin(f"pod {self.name}, {whose}", self.record.lines, self.record.source)
+
+    def _adopt_shim(self, shim: Shim) -> None:
+        self._shim = shim
+        shim.on_exit = self._on_exit
+        shim.on_started = self._on_started
+        self._watcher = asyncio.ensure_future(self._watch_shim(shim))
+
+    async def _watch_shim(self, shim: Shim) -> None:
+        await shim.closed.wait()
+        if self._shim is shim and self.record.sandbox_up:
+            await self._lose_sandbox("the shim is gone")
+
+    async def _lose_sandbox(self, why: str) -> None:
+        """The sandbox has died: all containers with it. Whether there will be another is the restart policy's to say."""
+        if not self.record.sandbox_up:
+            return
+        self.record.sandbox_up = False
+        self._event("Normal", "SandboxChanged", f"Pod sandbox changed, it will be killed and re-created: {why}")
+        await self._remove_sandbox()
+        for container in self.record.containers:
+            if container.state in ("running", "starting"):
+                self._ended(container, self._killed_with_sandbox(container))
+        self._wake.set()
+
+    def _killed_with_sandbox(self, container: ContainerRecord) -> Ended:
+        now = self._now()
+        return Ended(137, "Error", container.started or now, now, SIGKILL, "its sandbox was gone")
+
+    async def _remove_sandbox(self) -> None:
+        """Take down whatever there is of the sandbox; the pod's volumes and logs stay."""
+        for task in self._starting.values():
+            task.cancel()
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        self._starting.clear()
+        shim, self._shim = self._shim, None
+        record = self.record
+        config, uid = self._tools.config, self.pod.metadata.uid
+        link = pod_link(config, uid, record.address) if record.address else None
+        if record.sandbox >= 0:
+            directory = resolve.run_dir(config, uid, record.sandbox)
+            cgroup = f"{self._tools.cgroup_parent}/pod{uid}"
+            await self._tools.runtime.remove_sandbox(directory, cgroup, shim, link)
+        record.sandbox_up = False
+        if record.address:
+            self._tools.pool.release(uid)
+            record.address = ""
+
+    async def _take_down(self) -> None:
+        """The pod is over: give back all it holds but its object, its logs and its volumes."""
+        if self.record.sandbox_up or self._shim:
+            self.publish()  # the address is remembered in the status
+            self.record.sandbox_up = False
+            await self._remove_sandbox()
+            directory, _ = resolve.pod_directories(self._tools.config, self.pod)
+            await remove_tree(f"{directory}/containers")
+
+    # ---- containers ----
+
+    def _start_due(self) -> None:
+        now = self._now()
+        for container in self.record.containers:
+            due = container.next_start is not None and container.next_start <= now
+            if container.state == "waiting" and due and container.name not in self._starting:
+                task = asyncio.ensure_future(self._start(container))
+                self._starting[container.name] = task
+                task.add_done_callback(lambda _, name=container.name: self._start_done(name))
+
+    def _start_done(self, name: str) -> None:
+        task = self._starting.pop(name, None)
+        if task is not None and not task.cancelled() and (error := task.exception()):
+            log.error("pod %s: starting container %s", self.name, name, exc_info=error)
+            self._event("Warning", "Failed", f"Error: internal error: {error!r}", name)
+        self._wake.set()
+
+    async def _start(self, record: ContainerRecord) -> None:
+        container = next(c for c in self.pod.spec.containers if c.name == record.name)
+        try:
+            image = resolve.find_image(self._tools.images, container)
+        except NotFound as error:
+            self._wait_for_image(record, error)
+            return
+        assert self._context is not None and self._shim is not None, "a container starts in a sandbox"
+        await self._discard_previous(record)
+        now = self._now()
+        if record.ended:
+            ended = record.ended.finished
+            record.backoff, record.backoff_updated = backoff.after_start(
+                record.backoff, record.backoff_updated, ended, now
+            )
+        record.attempt += 1
+        record.state, record.reason, record.message = "starting", "ContainerCreating", ""
+        record.started, record.next_start, record.image_id = now, None, image.id
+        self.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
+        try:
+            run = resolve.container_context(image, container, record.attempt, self._tools.seccomp())
+            self._runs[record.name] = run
+            steps = compile_container(self.pod, container, self._context, run, self._tools.runtime.facts)
+            self._event("Normal", "Created", f"Created container: {record.name}", record.name)
+            process = await self._tools.runtime.start_container(
+                self._shim, steps, self._origin(f"container {record.name}")
+            )
+        except MinipodError as error:
+            if record.state == "starting":
+                self._event("Warning", "Failed", f"Error: {error}", record.name)
+                now = self._now()
+                # What containerd answers when a container could not be started: StartError, 128.
+                self._ended(record, Ended(128, "StartError", now, now, 0, str(error)))
+            return
+        self._on_started(process)
+
+    async def _discard_previous(self, record: ContainerRecord) -> None:
+        """Remove what the last run left: its writable layer, its cgroup, the shim's record of it."""
+        if record.attempt < 0 or self._shim is None:
+            return
+        directory, _ = resolve.pod_directories(self._tools.config, self.pod)
+        await self._shim.forget(process_key(record.name, record.attempt))
+        await remove_tree(container_dir(directory, record.name, record.attempt))
+        assert self._context is not None, "there is a sandbox"
+        cgroup = container_cgroup(self._context.cgroup, record.name, record.attempt)
+        await self._tools.runtime.cgroups.kill(cgroup)
+        await self._tools.runtime.cgroups.remove(cgroup)
+
+    def _wait_for_image(self, record: ContainerRecord, error: NotFound) -> None:
+        record.reason, record.message = "ErrImageNeverPull", str(error)
+        record.next_start = self._now() + backoff.INITIAL
+        self._event("Warning", "ErrImageNeverPull", str(error), record.name)
+
+    def _find(self, key: str) -> ContainerRecord | None:
+        """Return the record of the present run that a shim's key names."""
+        return next((c for c in self.record.containers if process_key(c.name, c.attempt) == key), None)
+
+    def _on_started(self, process: Process) -> None:
+        record = self._find(process.key)
+        if record is None or record.state != "starting":
+            return
+        record.state, record.pid, record.started = "running", process.pid, process.started
+        self._event("Normal", "Started", f"Started container {record.name}", record.name)
+        self._wake.set()
+
+    def _on_exit(self, process: Process) -> None:
+        """The shim says that a process has ended: the pause process, a container, or a command in one."""
+        if process.key == SANDBOX_KEY:
+            if self.record.delete_by is None:
+                self._losing = asyncio.ensure_future(self._lose_sandbox("its pause process ended"))
+            return
+        if waiting := self._exec_ends.pop(process.key, None):
+            if not waiting.done():
+                waiting.set_result(process)
+            return
+        record = self._find(process.key)
+        if record is None or record.state not in ("running", "starting"):
+            return
+        code, signal = exit_of(process.status)
+        reason = "Completed" if code == 0 else "Error"
+        if code == 137 and self._was_oom_killed(record):
+            reason = "OOMKilled"
+        self._ended(record, Ended(code, reason, process.started, process.finished, signal))
+        self._wake.set()
+
+    def _was_oom_killed(self, record: ContainerRecord) -> bool:
+        cgroup = container_cgroup(
+            f"{self._tools.cgroup_parent}/pod{self.pod.metadata.uid}", record.name, record.attempt
+        )
+        return self._tools.runtime.cgroups.oom_kills(cgroup) > 0
+
+    def _ended(self, record: ContainerRecord, ended: Ended) -> None:
+        """Take down how a run ended, and decide whether and when there is another."""
+        ended.container_id = container_id(self.pod.metadata.uid, record.name, record.attempt)
+        record.ended, record.pid = ended, 0
+        if self.record.delete_by is not None or not restarts(self.pod, ended.exit_code):
+            record.state, record.next_start = "ended", None
+            return
+        wait = backoff.delay(record.backoff, record.backoff_updated, ended.finished)
+        record.state = "waiting"
+        record.next_start = ended.finished + wait
+        record.reason = "CrashLoopBackOff" if wait else "ContainerCreating"
+        record.message = ""
+        if wait:
+            meta = self.pod.metadata
+            record.message = (
+                f"back-off {wait:.0f}s restarting failed container={record.name} "
+                f"pod={meta.name}_{meta.namespace}({meta.uid})"
+            )
+            self._event("Warning", "BackOff", f"Back-off restarting failed container {record.name}", record.name)
+
+    # ---- deletion ----
+
+    def delete(self, grace: float | None) -> None:
+        """Begin to delete the pod, or shorten the time of a deletion that is under way; *grace* in seconds."""
+        meta = self.pod.metadata
+        seconds = self.pod.spec.termination_grace_period_seconds if grace is None else grace
+        if seconds > 0:
+            seconds = max(MINIMUM_GRACE, seconds)
+        by = self._now() + seconds
+        if self.record.delete_by is None or by < self.record.delete_by:
+            self.record.delete_by = by
+            meta.deletion_grace_period_seconds = int(seconds)
+            meta.deletion_timestamp = timestamp(by)
+        self.publish()
+        self._wake.set()
+
+    async def _sync_delete(self) -> None:
+        assert self.record.delete_by is not None, "only called for a pod that is being deleted"
+        kill = self._now() >= self.record.delete_by
+        live = [c for c in self.record.containers if c.state in ("running", "starting")]
+        if self._shim and live and not kill:
+            if not self.record.stopping:
+                self.record.stopping = True
+                self.save()
+                for container in live:
+                    self._event("Normal", "Killing", f"Stopping container {container.name}", container.name)
+                    await self._signal(container, self._stop_signal(container))
+            return
+        if self._shim and live and not all(c.name in self._starting for c in live):
+            for container in live:
+                await self._signal(container, SIGKILL)
+        await self._end()
+
+    def _stop_signal(self, record: ContainerRecord) -> int:
+        container = next(c for c in self.pod.spec.containers if c.name == record.name)
+        image = self._tools.images.get(container.image)
+        return parse_signal(image.config.stop_signal if image else "")
+
+    async def _signal(self, record: ContainerRecord, signal: int) -> None:
+        with contextlib.suppress(OSError):
+            if self._shim:
+                await self._shim.signal(process_key(record.name, record.attempt), signal)
+
+    async def _end(self) -> None:
+        """Remove everything: this is where a pod leaves nothing behind."""
+        directory, logs = resolve.pod_directories(self._tools.config, self.pod)
+        run_parent = f"{self._tools.config.run_dir}/pods/{self.pod.metadata.uid}"
+        await self._remove_sandbox()
+        for path in (run_parent, directory, logs):
+            await remove_tree(path)
+        self._tools.store.remove(self.pod)
+        self.gone.set()
+
+    # ---- coming back ----
+
+    async def recover(self) -> None:
+        """Find out what became of the pod while no agent ran. Nothing that lives is disturbed."""
+        record = self.record
+        if record.sandbox < 0:
+            return
+        config, uid = self._tools.config, self.pod.metadata.uid
+        directory = resolve.run_dir(config, uid, record.sandbox)
+        try:
+            shim = Shim.connect(directory)
+        except OSError:
+            await self._recover_dead(directory)
+            return
+        entries = {process.key: process for process in await shim.state()}
+        pause = entries.get(SANDBOX_KEY)
+        if pause is None or pause.state != "running":
+            self._shim = shim
+            self._take_exits(entries)
+            await self._recover_dead(directory)
+            return
+        self._adopt_shim(shim)
+        if not record.sandbox_up:
+            # The agent died between making the sandbox and saying so; its network may be half made.
+            await self._remove_sandbox()
+            return
+        with contextlib.suppress(MinipodError):
+            self._context = resolve.pod_context(
+                config, self._tools.cgroup_parent, self.pod, record.sandbox, record.address
+            )
+        for container in record.containers:
+            if container.state not in ("running", "starting"):
+                continue
+            process = entries.get(process_key(container.name, container.attempt))
+            if process is None and container.state == "starting":
+                container.attempt -= 1  # it was announced and never made
+                container.state, container.next_start = "waiting", self._now()
+            elif process is None:
+                self._ended(container, self._killed_with_sandbox(container))
+            elif process.state == "exited":
+                container.state = "running"
+                self._on_exit(process)
+            elif container.state == "starting" and process.state == "running":
+                self._on_started(process)
+
+    def _take_exits(self, entries: dict[str, Process]) -> None:
+        for container in self.record.containers:
+            process = entries.get(process_key(container.name, container.attempt))
+            if process and process.state == "exited" and container.state in ("running", "starting"):
+                self._on_exit(process)
+
+    async def _recover_dead(self, directory: str) -> None:
+        """The sandbox is gone (a killed shim, a reboot): learn how containers ended, and clean up after it."""
+        self._take_exits(read_exit_records(directory))
+        if self.record.sandbox_up:
+            await self._lose_sandbox("it was gone when the agent came back")
+        else:
+            await self._remove_sandbox()
+        for container in self.record.containers:
+            if container.state in ("running", "starting"):
+                self._ended(container, self._killed_with_sandbox(container))
+
+    # ---- commands in running containers ----
+
+    def running(self, name: str | None) -> tuple[ContainerRecord, ContainerContext, PodContext, Shim]:
+        """Return what an exec into container *name* (None: the first) needs.
+
+        Raises:
+            NotFound: the pod has no such container.
+            MinipodError: it does not run.
+        """
+        names = [c.name for c in self.pod.spec.containers]
+        if name is not None and name not in names:
+            raise NotFound(f"pod {self.name} has no container {name}", f"it has: {', '.join(names)}")
+        record = self.record.container(name or names[0])
+        if record.state != "running" or self._shim is None or self._context is None:
+            raise MinipodError(
+                f"container {record.name} of pod {self.name} is not running",
+                f"see minipod describe pod {self.pod.metadata.name}",
+            )
+        if record.name not in self._runs:
+            container = next(c for c in self.pod.spec.containers if c.name == record.name)
+            image = resolve.find_image(self._tools.images, container)
+            self._runs[record.name] = resolve.container_context(
+                image, container, record.attempt, self._tools.seccomp()
+            )
+        return record, self._runs[record.name], self._context, self._shim
+
+    def next_exec(self) -> tuple[int, asyncio.Future[Process]]:
+        """Return a number for a command, and the future of its end."""
+        self._exec_number += 1
+        future: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        self._exec_ends[f"exec/{self._exec_number}"] = future
+        return self._exec_number, future
+
+
+def parse_signal(name: str) -> int:
+    """Return the number of an image's ``StopSignal``: "SIGQUIT", "QUIT", "3" or "" (SIGTERM)."""
+    import signal
+
+    if name.isdigit() and 0 < int(name) < 65:
+        return int(name)
+    full = name if name.startswith("SIG") else f"SIG{name}"
+    if full.startswith("SIGRTMIN+") and full[9:].isdigit():
+        return int(signal.SIGRTMIN) + int(full[9:])
+    return int(signal.Signals.__members__.get(full, signal.SIGTERM))
