@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The image verbs: list, load, save, rm, inspect. Loading runs in a process of its own, so that the loop stays free."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+from minipod.agent.server import Call, Handler
+from minipod.errors import MinipodError, NotFound, UsageError
+from minipod.images import Image, ImageStore
+from minipod.pods.manager import PodManager
+
+_SIX_MIB = 6 * 1024 * 1024  # the longest line that a loader may write
+
+
+class ImageService:
+    """Answers requests about images."""
+
+    def __init__(self, images: ImageStore, manager: PodManager) -> None:
+        self._images = images
+        self._manager = manager
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the verbs that this service answers."""
+        return {"image": self.image}
+
+    async def image(self, call: Call) -> dict[str, Any]:
+        """Do what ``op`` says."""
+        operations: dict[str, Handler] = {
+            "list": self._list,
+            "load": self._load,
+            "save": self._save,
+            "rm": self._remove,
+            "inspect": self._inspect,
+        }
+        operation = operations.get(call.text("op"))
+        if operation is None:
+            raise UsageError(f"unknown image operation {call.request['op']!r}", f"use {', '.join(operations)}")
+        return await operation(call)
+
+    async def _list(self, call: Call) -> dict[str, Any]:
+        return {"images": [_summary(image) for image in self._images.list()]}
+
+    async def _inspect(self, call: Call) -> dict[str, Any]:
+        image = self._find(call.text("reference"))
+        config = image.config
+        details = {
+            "entrypoint": list(config.entrypoint),
+            "cmd": list(config.cmd),
+            "env": list(config.env),
+            "user": config.user,
+            "workingDir": config.working_dir,
+            "stopSignal": config.stop_signal,
+            "labels": dict(config.labels),
+            "exposedPorts": list(config.exposed_ports),
+            "volumes": list(config.volumes),
+        }
+        platform = {"architecture": image.architecture, "os": image.os}
+        return {"image": {**_summary(image), **platform, "config": details, "layerDirectories": list(image.layers)}}
+
+    def _find(self, reference: str) -> Image:
+        image = self._images.get(reference)
+        if image is None:
+            raise NotFound(f"image {reference} is not in the store", "minipod image ls shows what is there")
+        return image
+
+    async def _load(self, call: Call) -> dict[str, Any]:
+        if len(call.fds) != 1:
+            raise UsageError("an image load needs one file")
+        fd = call.fds[0]
+        # The unpacker reads hostile input: its own process, a fixed environment, no way to the agent but its output.
+        worker = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "minipod.images.loader",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            pass_fds=(fd,),
+            cwd="/",
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            limit=_SIX_MIB,
+        )
+        assert worker.stdin and worker.stdout and worker.stderr, "all three are pipes"
+        try:
+            arguments = {"root": self._images.root, "fd": fd, "name": call.request.get("name")}
+            worker.stdin.write(json.dumps(arguments).encode() + b"\n")
+            worker.stdin.close()
+            async for raw in worker.stdout:
+                line = json.loads(raw)
+                if "progress" in line:
+                    await call.event({"progress": line["progress"]})
+                elif "error" in line:
+                    error = line["error"]
+                    raise MinipodError(str(error.get("what")), str(error.get("remedy", "")))
+                elif "done" in line:
+                    return {"references": line["done"]}
+            stderr = (await worker.stderr.read()).decode(errors="replace").strip().splitlines()
+            raise MinipodError(f"the image loader ended early: {stderr[-1] if stderr else 'no message'}")
+        finally:
+            if worker.returncode is None:
+                try:
+                    worker.kill()
+                except ProcessLookupError:
+                    pass
+                await worker.wait()
+
+    async def _save(self, call: Call) -> dict[str, Any]:
+        if len(call.fds) != 1:
+            raise UsageError("an image save needs one file")
+        references = call.request.get("references") or []
+        for reference in references:
+            self._find(reference)
+        style = str(call.request.get("format") or "oci-archive")
+        target = os.fdopen(os.dup(call.fds[0]), "wb")
+
+        def write() -> None:
+            with target:
+                self._images.save(references, target, format=style)
+
+        await asyncio.to_thread(write)
+        return {"references": references}
+
+    async def _remove(self, call: Call) -> dict[str, Any]:
+        references = call.request.get("references") or []
+        if not references:
+            raise UsageError("no image is named", "minipod image rm REFERENCE")
+        removed: list[str] = []
+        for reference in references:
+            image = self._find(reference)
+            users = self._users(image)
+            if users and not call.request.get("force"):
+                raise MinipodError(f"image {reference} is used by {', '.join(users)}", "delete those pods first")
+            if any(self._runs(image)):
+                raise MinipodError(f"image {reference} is what running containers stand on", "delete those pods first")
+            removed += await asyncio.to_thread(self._images.remove, reference)
+        return {"removed": removed}
+
+    def _users(self, image: Image) -> list[str]:
+        return sorted(
+            worker.name
+            for worker in self._manager.workers()
+            for container in worker.pod.spec.containers
+            if (used := self._images.get(container.image)) and used.id == image.id
+        )
+
+    def _runs(self, image: Image) -> list[bool]:
+        return [
+            True
+            for worker in self._manager.workers()
+            for record in worker.record.containers
+            if record.image_id == image.id and record.state in ("running", "starting")
+        ]
+
+
+def _summary(image: Image) -> dict[str, Any]:
+    return {
+        "reference": image.reference,
+        "references": list(image.references),
+        "id": image.id,
+        "digest": image.digest,
+        "size": image.size,
+        "created": image.created,
+        "layers": len(image.layers),
+    }

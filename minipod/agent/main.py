@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's process: one per root directory. Puts the layers together, recovers, listens, and lets go at the end.
+
+Exit codes: 0 stopped, 1 could not start (the reason goes to the log and to ``--ready-fd``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+from minipod import __version__
+from minipod.agent.imageservice import ImageService
+from minipod.agent.server import Call, Server
+from minipod.agent.service import Service
+from minipod.agent.store import Store
+from minipod.config import Config, load
+from minipod.errors import MinipodError
+from minipod.images import ImageStore
+from minipod.network import AddressPool, Network
+from minipod.plan.defaults import DEFAULT_CAPABILITIES
+from minipod.plan.seccomp import default_profile
+from minipod.pods.manager import PodManager
+from minipod.pods.ports import Tools
+from minipod.runtime import facts as probe
+from minipod.runtime.cgroups import Cgroups
+from minipod.runtime.runtime import Runtime
+from minipod.runtime.shim import Executables
+
+log = logging.getLogger("minipod.agent")
+
+
+class Agent:
+    """The running agent."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._started = time.monotonic()
+        self._stop = asyncio.Event()
+
+    async def run(self, ready: Any) -> None:
+        """Serve until told to stop; *ready* is called once requests are answered."""
+        config = self._config
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_only_one(config))
+            store = Store(f"{config.root_dir}/state.db")
+            stack.callback(store.close)
+            manager, network, cgroups = await self._assemble(store)
+            handlers = {
+                **Service(store, manager).handlers(),
+                **ImageService(manager.tools.images, manager).handlers(),
+                "agent-status": self._status_of(manager),
+                "agent-stop": self._stop_request,
+            }
+            server = Server(config.socket, handlers)
+            await manager.recover(store.load())
+            server.listen()
+            log.info("minipod agent %s is ready, pid %d, %d pods", __version__, os.getpid(), len(manager.workers()))
+            ready()
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._stop.set)
+            await self._stop.wait()
+            await server.close()
+            empty = not manager.workers()
+            await manager.stop()
+            if empty:
+                # Nothing needs them any more, and the next agent makes them again.
+                await network.ensure([])
+                await network.teardown()
+                await cgroups.remove_parent()
+            await network.close()
+            log.info("stopped%s", "" if empty else "; the pods go on")
+
+    async def _assemble(self, store: Store) -> tuple[PodManager, Network, Cgroups]:
+        config = self._config
+        facts = probe.gather()
+        images = ImageStore(f"{config.root_dir}/images")
+        images.sweep()
+        network = await Network.open(config)
+        cgroups = Cgroups(facts, config.cgroup_parent)
+        runtime = Runtime(facts, cgroups, network, Executables())
+        cache: dict[str, bytes] = {}
+
+        def seccomp() -> bytes:
+            # pyseccomp and libseccomp are loaded only when the cache on disk does not have the program.
+            if "default" not in cache:
+                from minipod.runtime.seccomp import compile_profile
+
+                profile = default_profile(DEFAULT_CAPABILITIES, facts.machine)
+                cache["default"] = compile_profile(profile, f"{config.root_dir}/cache/seccomp")
+            return cache["default"]
+
+        seccomp()
+        tools = Tools(
+            config=config,
+            runtime=runtime,
+            images=images,
+            pool=AddressPool(store.db, config.pod_cidr),
+            store=store,
+            cgroup_parent=cgroups.parent,
+            notes=probe.shortcomings(facts),
+            seccomp=seccomp,
+        )
+        return PodManager(tools), network, cgroups
+
+    def _status_of(self, manager: PodManager) -> Any:
+        async def status(call: Call) -> dict[str, Any]:
+            return {
+                "pid": os.getpid(),
+                "version": __version__,
+                "uptimeSeconds": round(time.monotonic() - self._started, 1),
+                "pods": len(manager.workers()),
+                "notes": manager.tools.notes,
+                **{name.removeprefix("MINIPOD_").lower(): value for name, value in self._config.to_env().items()},
+            }
+
+        return status
+
+    async def _stop_request(self, call: Call) -> dict[str, Any]:
+        # The answer first: the socket goes away with us.
+        asyncio.get_running_loop().call_later(0.01, self._stop.set)
+        return {"pid": os.getpid()}
+
+
+@contextlib.contextmanager
+def _only_one(config: Config) -> Any:
+    """Hold the root directory's lock: one agent per root directory, whatever its sockets are."""
+    fd = os.open(f"{config.root_dir}/agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MinipodError(
+                f"another agent works on {config.root_dir}",
+                f"minipod agent status (its socket is in MINIPOD_RUN_DIR, here {config.run_dir})",
+            ) from None
+        yield
+    finally:
+        os.close(fd)
+
+
+def _prepare(config: Config) -> None:
+    """Make our directories, with nothing of anyone else's reachable through them."""
+    os.umask(0o077)
+    for path in (config.root_dir, config.run_dir):
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.chmod(path, 0o700)
+    os.makedirs(config.log_dir, mode=0o755, exist_ok=True)
+
+
+def _name_process() -> None:
+    import prctl
+
+    prctl.set_name("minipod-agent")
+    # Orphans of a shim that was killed come to us and are reaped, instead of to pid 1.
+    prctl.set_child_subreaper(True)
+
+
+def _announce(fd: int | None, line: str) -> None:
+    """Tell whoever started us: through the pipe of the CLI, or to systemd (sd_notify(3))."""
+    if fd is not None:
+        with contextlib.suppress(OSError):
+            os.write(fd, line.encode() + b"\n")
+            os.close(fd)
+    path = os.environ.pop("NOTIFY_SOCKET", None)
+    if path and line == "ok":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.connect("\0" + path[1:] if path.startswith("@") else path)
+            sock.send(b"READY=1")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the agent in the foreground until SIGTERM, SIGINT or a stop request."""
+    parser = argparse.ArgumentParser(prog="minipod agent run")
+    parser.add_argument("--ready-fd", type=int, help="write one line to this fd when ready, or why not")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    ready_fd: int | None = options.ready_fd
+    try:
+        if os.geteuid() != 0:
+            raise MinipodError("the agent must run as root", "sudo minipod …")
+        config = load()
+        _prepare(config)
+        _name_process()
+        asyncio.run(Agent(config).run(lambda: _announce(ready_fd, "ok")))
+    except (MinipodError, OSError) as error:
+        words = error if isinstance(error, MinipodError) else MinipodError(str(error))
+        log.error("%s", words)
+        _announce(ready_fd, json.dumps(words.to_status()))
+        return 1
+    return 0

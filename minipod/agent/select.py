@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which objects a request means: names, namespaces, label selectors; and when a wait is over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from minipod.errors import UsageError
+
+Match = Callable[[dict[str, str]], bool]
+
+_SET = re.compile(r"^\s*([^\s!=,()]+)\s+(in|notin)\s+\(([^()]*)\)\s*$")
+_EQUAL = re.compile(r"^\s*([^\s!=,()]+)\s*(==|=|!=)\s*([^\s!=,()]*)\s*$")
+_EXISTS = re.compile(r"^\s*(!?)\s*([^\s!=,()]+)\s*$")
+_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']*)'\]")
+
+
+def label_selector(text: str) -> Match:
+    """Return a test of labels for ``a=b,c!=d,e in (x,y),f notin (z),g,!h`` (Kubernetes: "Labels and selectors").
+
+    Raises:
+        UsageError: *text* is no selector.
+    """
+    tests = [_requirement(part, text) for part in _split(text)]
+    return lambda labels: all(test(labels) for test in tests)
+
+
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of parentheses."""
+    parts, depth, start = [], 0, 0
+    for i, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    return [part for part in (*parts, text[start:]) if part.strip()]
+
+
+def _requirement(part: str, whole: str) -> Match:
+    if match := _SET.match(part):
+        key, among = match[1], {value.strip() for value in match[3].split(",")}
+        if match[2] == "in":
+            return lambda labels: labels.get(key) in among
+        return lambda labels: labels.get(key) not in among
+    if match := _EQUAL.match(part):
+        key, value = match[1], match[3]
+        if match[2] == "!=":
+            return lambda labels: labels.get(key) != value
+        return lambda labels: labels.get(key) == value
+    if match := _EXISTS.match(part):
+        key, wanted = match[2], not match[1]
+        return lambda labels: (key in labels) is wanted
+    raise UsageError(f"label selector {whole!r}: cannot read {part!r}", "write it as app=web,tier!=db,env in (a,b)")
+
+
+def condition(text: str) -> Callable[[dict[str, Any] | None], bool]:
+    """Return the test that ``wait --for`` stands for; it gets an object, or None for one that is gone.
+
+    Understood are ``delete``, ``create``, ``condition=Ready[=False]`` and ``jsonpath={.status.phase}=Running``.
+
+    Raises:
+        UsageError: *text* is none of these.
+    """
+    if text == "delete":
+        return lambda data: data is None
+    if text == "create":
+        return lambda data: data is not None
+    kind, _, rest = text.partition("=")
+    if kind == "condition" and rest:
+        name, _, value = rest.partition("=")
+        return lambda data: data is not None and _condition_is(data, name, value or "True")
+    if kind == "jsonpath" and rest:
+        match = re.fullmatch(r"'?\{(.*)\}'?(?:=(.*))?", rest)
+        if match:
+            path, wanted = _path(match[1], text), match[2]
+            return lambda data: data is not None and _path_is(data, path, wanted)
+    raise UsageError(
+        f"cannot wait for {text!r}", "use condition=Ready, delete, create, or jsonpath={.status.phase}=Running"
+    )
+
+
+def _condition_is(data: dict[str, Any], name: str, value: str) -> bool:
+    conditions = data.get("status", {}).get("conditions", [])
+    return any(c["type"].lower() == name.lower() and c["status"].lower() == value.lower() for c in conditions)
+
+
+def _path(text: str, whole: str) -> list[str | int]:
+    result: list[str | int] = []
+    end = 0
+    for match in _STEP.finditer(text):
+        if match.start() != end:
+            break
+        result.append(match[1] or match[3] if match[2] is None else int(match[2]))
+        end = match.end()
+    if end != len(text) or not result:
+        raise UsageError(f"cannot wait for {whole!r}: {{{text}}} is no simple path", "write it as {.status.phase}")
+    return result
+
+
+def _path_is(data: Any, path: list[str | int], wanted: str | None) -> bool:
+    for step in path:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    if wanted is None:
+        return True
+    shown = {True: "true", False: "false"}.get(data, str(data)) if isinstance(data, bool) else str(data)
+    return shown == wanted.strip("'\"")

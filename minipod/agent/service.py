@@ -1,0 +1,412 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API: create, get, watch, delete, wait, plan, logs, exec. It has the Kubernetes API's shape and knows no transport
+but the :class:`~minipod.agent.server.Call` that it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from minipod.agent import select
+from minipod.agent.server import Call, Handler
+from minipod.agent.store import Store
+from minipod.api import Document, ManifestError, Pod, Problem, load_manifests
+from minipod.errors import MinipodError, NotFound, UsageError
+from minipod.network import pod_link
+from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
+from minipod.plan.steps import Step
+from minipod.pods import logs, resolve
+from minipod.pods.manager import PodManager
+from minipod.pods.status import TERMINAL, exit_of
+from minipod.pods.worker import PodWorker
+from minipod.runtime.runtime import Origin
+
+
+class Service:
+    """Answers requests about pods and events."""
+
+    def __init__(self, store: Store, manager: PodManager) -> None:
+        self._store = store
+        self._manager = manager
+        self._tools = manager.tools
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the verbs that this service answers."""
+        return {
+            "create": self.create,
+            "get": self.get,
+            "delete": self.delete,
+            "wait": self.wait,
+            "plan": self.plan,
+            "logs": self.logs,
+            "exec": self.exec,
+        }
+
+    # ---- create and plan ----
+
+    def _documents(self, call: Call) -> list[Document]:
+        """Return the checked documents of a manifest; everything that is wrong is reported at once."""
+        source = call.text("source", "-")
+        documents = load_manifests(
+            call.text("manifest"), source, default_namespace=call.text("namespace", "default")
+        )
+        problems: list[Problem] = []
+        for document in documents:
+            problems += resolve.preflight(document.object, self._tools.images, source, document.lines)
+        names = [(d.object.metadata.namespace, d.object.metadata.name) for d in documents]
+        for i, document in enumerate(documents):
+            name = document.object.metadata.name
+            if name and names.index(names[i]) != i:
+                line = document.lines.get("metadata.name", 1)
+                problems.append(Problem(source, line, "metadata.name", f"pod {name} is in this file twice"))
+        if problems:
+            raise ManifestError(problems)
+        return documents
+
+    async def create(self, call: Call) -> dict[str, Any]:
+        """Create the pods of a manifest: all, or none."""
+        asked = time.monotonic()
+        documents = self._documents(call)
+        replace = bool(call.request.get("replaceFinished"))
+        old: list[PodWorker] = []
+        for document in documents:
+            meta = document.object.metadata
+            if not meta.name and meta.generate_name:
+                meta.name = meta.generate_name[:57] + secrets.token_hex(3)
+            if worker := await self._manager.check_free(document.object, replace_finished=replace):
+                old.append(worker)
+        for worker in old:
+            worker.delete(None)
+        for worker in old:
+            await worker.gone.wait()
+        objects = []
+        for document in documents:
+            await self._manager.check_free(document.object, replace_finished=False)
+            created = self._manager.create(document.object, document.source, document.lines, asked)
+            meta = created.pod.metadata
+            objects.append({"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid})
+        warnings = [str(problem) for document in documents for problem in document.warnings]
+        return {"objects": objects, "warnings": warnings}
+
+    async def plan(self, call: Call) -> dict[str, Any]:
+        """Return the plan of a manifest as text, compiled just as it would be for execution."""
+        texts = []
+        for document in self._documents(call):
+            pod = document.object
+            pod.metadata.uid = "00000000-0000-4000-8000-000000000000"
+            address = "" if pod.spec.host_network else self._example_address()
+            config, facts = self._tools.config, self._tools.runtime.facts
+            context = resolve.pod_context(config, self._tools.cgroup_parent, pod, 0, address)
+            name = f"{pod.metadata.namespace}/{pod.metadata.name or pod.metadata.generate_name}"
+            title = f"pod {name} ({document.source}); uid and address are examples"
+            steps = compile_sandbox(pod, context, facts)
+            texts.append(render_text(title, steps, document.lines, document.source))
+            for container in pod.spec.containers:
+                image = resolve.find_image(self._tools.images, container)
+                run = resolve.container_context(image, container, 0, self._tools.seccomp())
+                made: tuple[Step, ...] = compile_container(pod, container, context, run, facts)
+                title = f"container {container.name} ({image.reference or image.digest})"
+                texts.append(render_text(title, made, document.lines, document.source))
+        return {"text": "\n\n".join(texts) + "\n"}
+
+    def _example_address(self) -> str:
+        """Return an address that a pod could get, without handing it out."""
+        owner = f"plan-{secrets.token_hex(8)}"
+        address = self._tools.pool.allocate(owner)
+        self._tools.pool.release(owner)
+        pod_link(self._tools.config, owner, address)
+        return address
+
+    # ---- get and watch ----
+
+    def _matching(self, call: Call) -> Iterator[dict[str, Any]]:
+        matches = self._filter(call)
+        kind = call.text("kind", "pods")
+        for data in self._store.pods() if kind == "pods" else self._store.events():
+            if matches(data):
+                yield data
+
+    def _filter(self, call: Call) -> Any:
+        request = call.request
+        namespace, names = request.get("namespace"), request.get("names") or []
+        selector = select.label_selector(request.get("selector") or "")
+        about = request.get("for")
+
+        def matches(data: dict[str, Any]) -> bool:
+            meta = data["metadata"]
+            if namespace is not None and meta.get("namespace") != namespace:
+                return False
+            if names and meta["name"] not in names:
+                return False
+            if about and data.get("involvedObject", {}).get("name") != about:
+                return False
+            return selector(meta.get("labels", {}))
+
+        return matches
+
+    async def get(self, call: Call) -> dict[str, Any]:
+        """List objects; with ``watch``, send what is there and then every change until the client goes."""
+        kind = {"pods": "Pod", "events": "Event"}.get(call.text("kind", "pods"))
+        if kind is None:
+            raise UsageError(f"there are no objects of kind {call.request['kind']!r}", "use pods or events")
+        if not call.request.get("watch"):
+            items = list(self._matching(call))
+            self._require_names(call, items)
+            return {"items": items, "resourceVersion": self._store.version}
+        matches = self._filter(call)
+        with self._store.watch() as watch:
+            for data in list(self._matching(call)):
+                await call.event({"type": "ADDED", "object": data})
+            while True:
+                change, changed, data = await watch.queue.get()
+                if changed == kind and matches(data):
+                    await call.event({"type": change, "object": data})
+
+    def _require_names(self, call: Call, items: list[dict[str, Any]]) -> None:
+        for name in call.request.get("names") or []:
+            if not any(item["metadata"]["name"] == name for item in items):
+                namespace = call.request.get("namespace") or "default"
+                raise NotFound(f"pod {namespace}/{name} not found", "minipod get pods -A shows all")
+
+    async def wait(self, call: Call) -> dict[str, Any]:
+        """Wait until every named object meets a condition."""
+        holds = select.condition(call.text("for"))
+        timeout = call.request.get("timeout")
+        namespace = call.text("namespace", "default")
+        names = call.request.get("names") or [d["metadata"]["name"] for d in self._matching(call)]
+        if not names:
+            raise NotFound("no pod matches", "minipod get pods -A shows all")
+        open_names = list(dict.fromkeys(names))
+        try:
+            async with asyncio.timeout(float(timeout) if timeout is not None else None):
+                with self._store.watch() as watch:
+                    while True:
+                        for name in list(open_names):
+                            if holds(self._find(namespace, name, call.text("for"))):
+                                open_names.remove(name)
+                                await call.event({"met": f"pod/{name}"})
+                        if not open_names:
+                            return {"names": names}
+                        await watch.queue.get()
+        except TimeoutError:
+            raise MinipodError(
+                f"timed out waiting for {call.text('for')} of pod/{', pod/'.join(open_names)}",
+                f"see minipod describe pod {open_names[0]}",
+            ) from None
+
+    def _find(self, namespace: str, name: str, wanted: str) -> dict[str, Any] | None:
+        for data in self._store.pods():
+            if data["metadata"]["namespace"] == namespace and data["metadata"]["name"] == name:
+                return data
+        if wanted not in ("delete", "create"):
+            self._manager.worker(namespace, name)  # raises NotFound, with what is there
+        return None
+
+    # ---- delete ----
+
+    async def delete(self, call: Call) -> dict[str, Any]:
+        """Delete pods by name, by manifest, by selector, or all of a namespace."""
+        request = call.request
+        grace = request.get("gracePeriodSeconds")
+        if grace is not None and (not isinstance(grace, int) or grace < 0):
+            raise UsageError(f"grace period {grace!r} must be a number of seconds, at least 0")
+        workers = self._to_delete(call)
+        for worker in workers:
+            worker.delete(grace)
+        names = []
+        for worker in workers:
+            if request.get("wait", True):
+                await worker.gone.wait()
+            names.append(f"pod/{worker.pod.metadata.name}")
+            await call.event({"deleted": names[-1]})
+        return {"names": names}
+
+    def _to_delete(self, call: Call) -> list[PodWorker]:
+        request = call.request
+        if "manifest" in request and request["manifest"] is not None:
+            documents = load_manifests(
+                call.text("manifest"), call.text("source", "-"), default_namespace=call.text("namespace", "default")
+            )
+            metas = [document.object.metadata for document in documents]
+            return [self._manager.worker(meta.namespace, meta.name) for meta in metas]
+        if names := request.get("names"):
+            namespace = call.text("namespace", "default")
+            return [self._manager.worker(namespace, name) for name in dict.fromkeys(names)]
+        if request.get("all") or request.get("selector"):
+            keys = [(d["metadata"]["namespace"], d["metadata"]["name"]) for d in self._matching(call)]
+            return [self._manager.worker(*key) for key in keys]
+        raise UsageError("nothing to delete is named", "name a pod, or use -f FILE, -l SELECTOR or --all")
+
+    # ---- logs ----
+
+    async def logs(self, call: Call) -> dict[str, Any]:
+        """Send the log lines of one container, or of all."""
+        worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
+        names = [c.name for c in worker.pod.spec.containers]
+        wanted = call.request.get("container")
+        if call.request.get("allContainers"):
+            chosen = names
+        elif wanted:
+            if wanted not in names:
+                raise NotFound(f"pod {worker.name} has no container {wanted}", f"it has: {', '.join(names)}")
+            chosen = [wanted]
+        else:
+            chosen = names[:1]
+        sender = _LogSender(call, worker)
+        if call.request.get("follow") and not call.request.get("previous"):
+            await asyncio.gather(*(sender.follow(name) for name in chosen))
+        else:
+            for name in chosen:
+                await sender.send(name)
+        return {}
+
+    # ---- exec ----
+
+    async def exec(self, call: Call) -> dict[str, Any]:
+        """Execute a command in a running container; its streams are fds that the client sent, or a pty."""
+        request = call.request
+        worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
+        command = request.get("command")
+        if not isinstance(command, list) or not command or not all(isinstance(w, str) for w in command):
+            raise UsageError("no command is given", "minipod exec POD -- COMMAND")
+        tty = bool(request.get("tty"))
+        if not tty and len(call.fds) != 3:
+            raise UsageError("an exec without a terminal needs three streams")
+        record, run, context, shim = worker.running(request.get("container"))
+        container = next(c for c in worker.pod.spec.containers if c.name == record.name)
+        rows, columns = request.get("size") or (0, 0)
+        number, ended = worker.next_exec()
+        launch = compile_exec(
+            worker.pod,
+            container,
+            context,
+            run,
+            self._tools.runtime.facts,
+            tuple(command),
+            number=number,
+            tty=tty,
+            size=(int(rows), int(columns)),
+            term=str(request.get("term") or ""),
+        )
+        origin = Origin(f"pod {worker.name}, container {record.name}, exec", {}, "")
+        process = await self._tools.runtime.execute(shim, launch, call.fds if not tty else (), origin)
+        # The container's ends are the command's alone now: the client sees their end when it ends.
+        for fd in call.fds:
+            os.close(fd)
+        call.fds.clear()
+        try:
+            await call.event({"started": True}, process.fds)
+        finally:
+            for fd in process.fds:
+                os.close(fd)
+        lost = asyncio.ensure_future(shim.closed.wait())
+        try:
+            await asyncio.wait((ended, lost), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            lost.cancel()
+        if not ended.done():
+            return {"exitCode": 137}
+        return {"exitCode": exit_of(ended.result().status)[0]}
+
+
+class _LogSender:
+    """Sends one request's log lines."""
+
+    def __init__(self, call: Call, worker: PodWorker) -> None:
+        self._call = call
+        self._worker = worker
+        request = call.request
+        tail = request.get("tail")
+        self._tail = None if tail is None or tail < 0 else int(tail)
+        self._since = 0.0
+        if request.get("sinceSeconds") is not None:
+            self._since = time.time() - float(request["sinceSeconds"])
+        elif request.get("sinceTime"):
+            try:
+                self._since = logs.epoch(str(request["sinceTime"]))
+            except ValueError as error:
+                raise UsageError(f"since-time {request['sinceTime']!r} is no RFC 3339 time") from error
+
+    def _select(self, lines: Iterator[logs.Line]) -> list[logs.Line]:
+        recent = (line for line in lines if not self._since or logs.epoch(line.time) >= self._since)
+        return list(recent) if self._tail is None else logs.last(recent, self._tail)
+
+    def _path(self, name: str, attempt: int) -> str:
+        return f"{self._worker.log_dir}/{name}/{attempt}.log"
+
+    async def _line(self, name: str, line: logs.Line) -> None:
+        data = {
+            "pod": self._worker.pod.metadata.name,
+            "container": name,
+            "stream": line.stream,
+            "time": line.time,
+            "text": line.text,
+            "partial": line.partial,
+        }
+        await self._call.event({"log": data})
+
+    async def send(self, name: str) -> None:
+        """Send what is there."""
+        attempt = self._worker.record.container(name).attempt
+        if self._call.request.get("previous"):
+            attempt -= 1
+            if attempt < 0:
+                raise NotFound(
+                    f"container {name} of pod {self._worker.name} was not restarted: there is no previous log"
+                )
+        if attempt < 0:
+            raise MinipodError(
+                f"container {name} of pod {self._worker.name} has not started yet",
+                f"see minipod describe pod {self._worker.pod.metadata.name}",
+            )
+        for line in self._select(logs.read(self._path(name, attempt))):
+            await self._line(name, line)
+
+    async def follow(self, name: str) -> None:
+        """Send what is there and what comes, over restarts, until the container will not run again."""
+        attempt = self._worker.record.container(name).attempt
+        first = True
+        while not self._worker.gone.is_set():
+            record = self._worker.record.container(name)
+            if record.attempt >= max(0, attempt) and os.path.exists(self._path(name, max(0, attempt))):
+                async for line in self._follow_run(name, max(0, attempt), first):
+                    await self._line(name, line)
+                attempt = max(0, attempt) + 1
+                first = False
+            elif self._is_over(name):
+                return
+            else:
+                await self._worker.changed()
+
+    def _is_over(self, name: str) -> bool:
+        worker = self._worker
+        return (
+            worker.gone.is_set()
+            or worker.record.container(name).is_over
+            or worker.pod.status.phase in TERMINAL
+        )
+
+    async def _follow_run(self, name: str, attempt: int, first: bool) -> AsyncIterator[logs.Line]:
+        ended = asyncio.Event()
+
+        async def watch() -> None:
+            while not self._worker.gone.is_set():
+                record = self._worker.record.container(name)
+                if record.attempt > attempt or record.state not in ("running", "starting"):
+                    break
+                await self._worker.changed()
+            ended.set()
+
+        watcher = asyncio.ensure_future(watch())
+        try:
+            skip = self._select if first else list
+            async with contextlib.aclosing(logs.follow(self._path(name, attempt), skip, ended)) as lines:
+                async for line in lines:
+                    yield line
+        finally:
+            watcher.cancel()

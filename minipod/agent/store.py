@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The object store: pods with their records, and events, in one SQLite file; and the watches on them.
+
+Writes are synchronous and on the event loop: in WAL mode with ``synchronous=NORMAL`` a commit is a write(2) of tenths of
+a millisecond, and whoever was answered has been saved. A killed agent loses nothing; a machine that loses power may lose
+the last instants, but then its pods are gone too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from minipod.api import Event, EventSource, ObjectMeta, ObjectReference, Pod, from_dict, to_dict
+from minipod.pods.record import PodRecord
+from minipod.pods.status import timestamp
+
+EVENT_TTL = 3600.0  # seconds, as kube-apiserver's --event-ttl
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS pods (
+    namespace TEXT NOT NULL, name TEXT NOT NULL, uid TEXT NOT NULL UNIQUE,
+    object TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (namespace, name)
+) STRICT;
+CREATE TABLE IF NOT EXISTS events (
+    id TEXT PRIMARY KEY, namespace TEXT NOT NULL, last REAL NOT NULL, object TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS events_last ON events (last);
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+INSERT OR IGNORE INTO counter VALUES ('resourceVersion', 0);
+"""
+
+
+class Watch:
+    """A queue of changes: (``ADDED`` | ``MODIFIED`` | ``DELETED``, kind, object as JSON data)."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue()
+
+
+class Store:
+    """State on disk. One instance per agent, used on its event loop only."""
+
+    def __init__(self, path: str) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self.db = sqlite3.connect(path, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.executescript(_SCHEMA)
+        self._watches: set[Watch] = set()
+        self._known: dict[str, dict[str, Any]] = {}
+        self._recent: dict[tuple[str, str, str, str], Event] = {}
+        row = self.db.execute("SELECT value FROM counter WHERE name = 'resourceVersion'").fetchone()
+        self._version = int(row[0])
+        for (text,) in self.db.execute("SELECT object FROM pods"):
+            data = json.loads(text)
+            self._known[data["metadata"]["uid"]] = data
+
+    def close(self) -> None:
+        """Close the database."""
+        self.db.close()
+
+    @property
+    def version(self) -> str:
+        """Return the newest resourceVersion."""
+        return str(self._version)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[str]:
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self._version += 1
+            self.db.execute("UPDATE counter SET value = ? WHERE name = 'resourceVersion'", (self._version,))
+            yield str(self._version)
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
+        self.db.execute("COMMIT")
+
+    # ---- pods ----
+
+    def save(self, pod: Pod, record: PodRecord) -> None:
+        """Write the pod and its record, and tell the watchers when the pod itself has changed."""
+        meta = pod.metadata
+        data = to_dict(pod)
+        before = self._known.get(meta.uid)
+        changed = before is None or {**data, "metadata": _unversioned(data)} != {
+            **before,
+            "metadata": _unversioned(before),
+        }
+        with self._transaction() as version:
+            if changed:
+                meta.resource_version = version
+                data["metadata"]["resourceVersion"] = version
+            else:
+                data = before or data
+            self.db.execute(
+                "INSERT INTO pods VALUES (?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET object = excluded.object, "
+                "record = excluded.record",
+                (meta.namespace, meta.name, meta.uid, json.dumps(data), msgspec.json.encode(record).decode()),
+            )
+        self._known[meta.uid] = data
+        if changed:
+            self._tell("MODIFIED" if before else "ADDED", "Pod", data)
+
+    def remove(self, pod: Pod) -> None:
+        """Forget the pod."""
+        with self._transaction():
+            self.db.execute("DELETE FROM pods WHERE uid = ?", (pod.metadata.uid,))
+        data = self._known.pop(pod.metadata.uid, None)
+        if data is not None:
+            self._tell("DELETED", "Pod", data)
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Return all pods as JSON data, oldest first."""
+        return sorted(self._known.values(), key=lambda d: d["metadata"].get("creationTimestamp", ""))
+
+    def load(self) -> list[tuple[Pod, PodRecord]]:
+        """Return all pods with their records, as the last agent left them."""
+        rows = self.db.execute("SELECT object, record FROM pods ORDER BY rowid")
+        return [
+            (from_dict(json.loads(data)), msgspec.json.decode(record, type=PodRecord)) for data, record in rows
+        ]
+
+    # ---- events ----
+
+    def event(self, pod: Pod, kind: str, reason: str, message: str, field_path: str = "") -> None:
+        """Write an event about *pod*; the same one again within an hour is counted."""
+        now = time.time()
+        key = (pod.metadata.uid, reason, message, field_path)
+        event = self._recent.get(key)
+        if event is None:
+            meta = pod.metadata
+            event = Event(
+                metadata=ObjectMeta(name=f"{meta.name}.{uuid.uuid4().hex[:16]}", namespace=meta.namespace),
+                involved_object=ObjectReference(
+                    api_version="v1",
+                    kind="Pod",
+                    namespace=meta.namespace,
+                    name=meta.name,
+                    uid=meta.uid,
+                    field_path=field_path or None,
+                ),
+                reason=reason,
+                message=message,
+                type=kind,
+                count=0,
+                first_timestamp=timestamp(now),
+                source=EventSource(component="minipod"),
+            )
+            event.metadata.uid = str(uuid.uuid4())
+            event.metadata.creation_timestamp = timestamp(now)
+            self._recent[key] = event
+            if len(self._recent) > 4096:
+                del self._recent[next(iter(self._recent))]
+        event.count += 1
+        event.last_timestamp = timestamp(now)
+        with self._transaction() as version:
+            event.metadata.resource_version = version
+            data = to_dict(event)
+            self.db.execute(
+                "INSERT INTO events VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET last = excluded.last, object = excluded.object",
+                (event.metadata.uid, event.metadata.namespace, now, json.dumps(data)),
+            )
+            self.db.execute("DELETE FROM events WHERE last < ?", (now - EVENT_TTL,))
+        self._tell("ADDED" if event.count == 1 else "MODIFIED", "Event", data)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the events of the last hour as JSON data, oldest first."""
+        return [json.loads(row[0]) for row in self.db.execute("SELECT object FROM events ORDER BY last, rowid")]
+
+    # ---- watches ----
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[Watch]:
+        """Return a watch on everything, for as long as the block lasts."""
+        watch = Watch()
+        self._watches.add(watch)
+        try:
+            yield watch
+        finally:
+            self._watches.discard(watch)
+
+    def _tell(self, change: str, kind: str, data: dict[str, Any]) -> None:
+        for watch in self._watches:
+            watch.queue.put_nowait((change, kind, data))
+
+
+def _unversioned(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data["metadata"].items() if key != "resourceVersion"}
