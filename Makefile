@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Everything a developer types. `make` alone lists it. As root, or as a user who may use sudo.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Old pips (Debian 12) build python-prctl, which has no pyproject.toml, in a way that needs a package "wheel".
+export PIP_USE_PEP517 := 1
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+VENV := .venv
+BUILD := .build
+BIN := $(VENV)/bin
+PREFIX ?= /opt/minipod
+
+# The first Python that is new enough; asked when needed, because `make setup` may be what installs it.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
+
+# What a Debian or Ubuntu without anything lacks, to build, to run, to test.
+BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
+RUN_PACKAGES := libseccomp2 nftables busybox-static
+TEST_PACKAGES := clang-format iproute2 strace util-linux
+
+NATIVE_SOURCES := $(wildcard native/*.[ch]) native/Makefile minipod/native/_build.py
+
+# apt-get $(1): only those of $(1) that dpkg does not know as installed; on a set-up machine apt is not called.
+define install-packages
+	@missing=; for p in $(1); do \
+	  dpkg-query -W -f='$${db:Status-Abbrev}' "$$p" 2>/dev/null | grep -q '^.i' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ] && ! command -v apt-get >/dev/null; then \
+	  echo "not Debian or Ubuntu: make sure that there is what these packages hold:$$missing" >&2; \
+	elif [ -n "$$missing" ]; then \
+	  echo "installing:$$missing"; \
+	  $(SUDO) apt-get update -qq || true; \
+	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing </dev/null; \
+	fi
+endef
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: packages $(VENV)/.installed $(VENV)/.native ## install what is missing (apt, .venv) and build; quick when done
+
+.PHONY: packages
+packages:
+	$(call install-packages,$(BUILD_PACKAGES) $(RUN_PACKAGES))
+
+$(VENV)/.made: | packages
+	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 or newer: install one, or say make PYTHON=…" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml native/build_hook.py $(VENV)/.made
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.native
+
+# Without build isolation: a changed C file needs no network.
+$(VENV)/.native: $(NATIVE_SOURCES) $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(BUILD)/busybox.tar: examples/busybox-image | $(VENV)/.installed
+	@mkdir -p $(BUILD)
+	$(BIN)/python examples/busybox-image $@
+
+.PHONY: run
+run: setup $(BUILD)/busybox.tar ## run examples/hello.yaml to its end
+	$(SUDO) $(BIN)/minipod image load $(BUILD)/busybox.tar
+	$(SUDO) $(BIN)/minipod run examples/hello.yaml
+
+.PHONY: test-setup
+test-setup: setup ## what `make test` needs besides `make setup`
+	$(call install-packages,$(TEST_PACKAGES))
+	@$(MAKE) -C native BUILDDIR=$(CURDIR)/$(BUILD)/native sanitize
+
+# The variable is named because sudo clears the environment.
+.PHONY: test
+test: test-setup ## all tests, as root; ARGS='tests/unit -k name' for some, MINIPOD_TEST_STRICT=1 forbids skips
+	$(SUDO) env MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT) $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: test-setup ## ruff, mypy, clang-format: they must have nothing to say
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	@$(MAKE) -C native format-check
+
+.PHONY: format
+format: test-setup ## let the formatters have their way
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	@$(MAKE) -C native format
+
+.PHONY: bench
+bench: setup ## how long the command line and a pod take
+	$(SUDO) $(BIN)/python -m tests.bench
+
+.PHONY: install
+install: packages ## install to PREFIX (/opt/minipod), with a link in /usr/local/bin
+	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 or newer: install one, or say make PYTHON=…" >&2; exit 1; }
+	rm -rf $(BUILD)/wheel $(BUILD)/wheel-venv
+	$(PYTHON) -m venv $(BUILD)/wheel-venv
+	$(BUILD)/wheel-venv/bin/python -m pip wheel --quiet --wheel-dir $(BUILD)/wheel .
+	$(SUDO) $(PYTHON) -m venv $(PREFIX)
+	$(SUDO) $(PREFIX)/bin/python -m pip install --quiet --force-reinstall \
+	  --no-index --find-links $(BUILD)/wheel minipod
+	$(SUDO) ln -sfn $(PREFIX)/bin/minipod /usr/local/bin/minipod
+
+.PHONY: uninstall
+uninstall: ## undo `make install`; pods, images and logs stay
+	$(SUDO) rm -rf $(PREFIX)
+	[ "$$(readlink /usr/local/bin/minipod)" != $(PREFIX)/bin/minipod ] || $(SUDO) rm /usr/local/bin/minipod
+
+.PHONY: clean
+clean: ## remove all that building and testing made, .venv too
+	$(SUDO) rm -rf $(VENV) $(BUILD) build dist *.egg-info minipod/native/bin minipod/native/_core.*.so \
+	  .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	$(SUDO) find . -name __pycache__ -type d -prune -exec rm -rf {} +

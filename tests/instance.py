@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A throw-away minipod: its own directories, names and address range, so that it meets no other instance."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minipod.config import Config
+from tests import leaks
+
+TOP = Path(__file__).resolve().parent.parent
+SLOTS = 64
+
+
+class Instance:
+    """One instance, from the first command to the proof that nothing is left of it.
+
+    Attributes:
+        base: the directory with everything of the instance.
+        config: its names and places.
+        env: the environment of its commands.
+    """
+
+    def __init__(self) -> None:
+        self._slot = _Slot()
+        # Short: a path of a unix socket has 107 bytes (unix(7)).
+        self.base = Path(tempfile.mkdtemp(prefix="mpt-"))
+        number = self._slot.number
+        letters = chr(ord("a") + number // 26) + chr(ord("a") + number % 26)
+        self.config = Config(
+            root_dir=str(self.base / "root"),
+            run_dir=str(self.base / "run"),
+            log_dir=str(self.base / "log"),
+            bridge=f"mpt{number:02}br",
+            link_prefix=f"mp{letters}",
+            pod_cidr=f"10.{128 + number}.0.0/16",
+            nft_table=f"mpt{number:02}",
+            cgroup_parent=f"mpt{number:02}",
+        )
+        outer = {
+            name: value for name, value in os.environ.items() if not name.startswith("MINIPOD_")
+        }
+        self.env = {**outer, "PYTHONPATH": str(TOP), "TERM": "dumb", **self.config.to_env()}
+        self.scope = leaks.Scope.of(self.config, self.base)
+        leaks.clean(self.scope)  # what a killed test run left under these names
+        self.before = leaks.HostSnapshot.take(self.scope)
+
+    def cli(
+        self,
+        *arguments: str | Path,
+        input: str | None = None,
+        check: bool = True,
+        timeout: float = 60,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``minipod ARGUMENTS`` to its end.
+
+        Args:
+            arguments: the command line after ``minipod``.
+            input: its standard input (empty when not given).
+            check: whether an exit code other than 0 fails the test.
+            timeout: seconds until it is killed.
+            env: variables besides the instance's own.
+
+        Raises:
+            AssertionError: it failed (with *check*), or took too long.
+        """
+        command = [sys.executable, "-m", "minipod", *map(str, arguments)]
+        try:
+            done = subprocess.run(
+                command,
+                input=input if input is not None else "",
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                cwd="/",
+                env={**self.env, **(env or {})},
+            )
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(
+                f"not done after {timeout} s: {' '.join(command)}\n{_text(error.stdout)}{_text(error.stderr)}"
+            ) from error
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"exit code {done.returncode}: {' '.join(command)}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Start ``minipod ARGUMENTS`` and return it; the caller waits for its end."""
+        command = [sys.executable, "-m", "minipod", *map(str, arguments)]
+        return subprocess.Popen(command, cwd="/", env=self.env, **options)
+
+    def get(self, *arguments: str) -> Any:
+        """Return what ``minipod get ARGUMENTS -o json`` says."""
+        return json.loads(self.cli("get", *arguments, "-o", "json").stdout)
+
+    def load(self, archive: Path) -> None:
+        """Load an image archive into the instance's store."""
+        self.cli("image", "load", archive)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file (a manifest) beside the instance's directories and return its path."""
+        path = self.base / name
+        path.write_text(text)
+        return path
+
+    def processes(self) -> list[leaks.Process]:
+        """Return the instance's processes: agent, shims, pauses, containers."""
+        return leaks.own_processes(self.scope)
+
+    def stop(self) -> list[str]:
+        """Delete all pods, stop the agent, remove the rest by force; return what should not have been left."""
+        complaints = []
+        try:
+            if Path(self.config.root_dir).exists():
+                complaints += self._stop_politely()
+            complaints += leaks.diff(self.before, leaks.HostSnapshot.take(self.scope))
+        finally:
+            leaks.clean(self.scope)
+            shutil.rmtree(self.base, ignore_errors=True)
+            self._slot.close()
+        return complaints
+
+    def _stop_politely(self) -> list[str]:
+        complaints = []
+        try:
+            for pod in self.get("pods", "-A").get("items", []):
+                name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+                self.cli("delete", "pod", name, "-n", namespace, "--grace-period", "0", timeout=90)
+        except (AssertionError, ValueError) as error:
+            complaints.append(f"deleting the pods: {error}")
+        try:
+            self.cli("agent", "stop")
+        except AssertionError as error:
+            complaints.append(f"stopping the agent: {error}")
+        return complaints
+
+    def logs(self) -> str:
+        """Return the ends of the agent's own logs, for the report of a failed test."""
+        places = [Path(self.config.run_dir), Path(self.config.root_dir)]
+        files = [path for place in places if place.is_dir() for path in sorted(place.glob("*.log"))]
+        return "".join(f"{path}:\n{path.read_text(errors='replace')[-8000:]}\n" for path in files)
+
+
+class _Slot:
+    """A number that no other test process on this host has: kept by an abstract socket, which a kill sets free."""
+
+    def __init__(self) -> None:
+        taken = [ipaddress.ip_interface(x).network for x in _host_addresses()]
+        for number in range(SLOTS):
+            if any(
+                network.overlaps(ipaddress.ip_network(f"10.{128 + number}.0.0/16"))
+                for network in taken
+            ):
+                continue
+            keeper = socket.socket(socket.AF_UNIX)
+            try:
+                keeper.bind(f"\0minipod-test-{number}")
+            except OSError:
+                keeper.close()
+                continue
+            self.number, self.close = number, keeper.close
+            return
+        raise OSError(
+            "no free slot for a test instance: all address ranges 10.128.0.0 to 10.191.0.0 are taken"
+        )
+
+
+def _host_addresses() -> list[str]:
+    """Return the host's IPv4 addresses with prefix lengths, but those of test instances (whose slots tell)."""
+    done = subprocess.run(["ip", "-j", "-4", "addr"], capture_output=True, text=True, check=True)
+    return [
+        f"{address['local']}/{address['prefixlen']}"
+        for link in json.loads(done.stdout)
+        if not link["ifname"].startswith("mp")
+        for address in link.get("addr_info", [])
+    ]
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""
