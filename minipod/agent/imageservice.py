@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -39,7 +40,9 @@ class ImageService:
         }
         operation = operations.get(call.text("op"))
         if operation is None:
-            raise UsageError(f"unknown image operation {call.request['op']!r}", f"use {', '.join(operations)}")
+            raise UsageError(
+                f"unknown image operation {call.request['op']!r}", f"use {', '.join(operations)}"
+            )
         return await operation(call)
 
     async def _list(self, call: Call) -> dict[str, Any]:
@@ -60,12 +63,21 @@ class ImageService:
             "volumes": list(config.volumes),
         }
         platform = {"architecture": image.architecture, "os": image.os}
-        return {"image": {**_summary(image), **platform, "config": details, "layerDirectories": list(image.layers)}}
+        return {
+            "image": {
+                **_summary(image),
+                **platform,
+                "config": details,
+                "layerDirectories": list(image.layers),
+            }
+        }
 
     def _find(self, reference: str) -> Image:
         image = self._images.get(reference)
         if image is None:
-            raise NotFound(f"image {reference} is not in the store", "minipod image ls shows what is there")
+            raise NotFound(
+                f"image {reference} is not in the store", "minipod image ls shows what is there"
+            )
         return image
 
     async def _load(self, call: Call) -> dict[str, Any]:
@@ -101,13 +113,13 @@ class ImageService:
                 elif "done" in line:
                     return {"references": line["done"]}
             stderr = (await worker.stderr.read()).decode(errors="replace").strip().splitlines()
-            raise MinipodError(f"the image loader ended early: {stderr[-1] if stderr else 'no message'}")
+            raise MinipodError(
+                f"the image loader ended early: {stderr[-1] if stderr else 'no message'}"
+            )
         finally:
             if worker.returncode is None:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     worker.kill()
-                except ProcessLookupError:
-                    pass
                 await worker.wait()
 
     async def _save(self, call: Call) -> dict[str, Any]:
@@ -135,9 +147,14 @@ class ImageService:
             image = self._find(reference)
             users = self._users(image)
             if users and not call.request.get("force"):
-                raise MinipodError(f"image {reference} is used by {', '.join(users)}", "delete those pods first")
+                raise MinipodError(
+                    f"image {reference} is used by {', '.join(users)}", "delete those pods first"
+                )
             if any(self._runs(image)):
-                raise MinipodError(f"image {reference} is what running containers stand on", "delete those pods first")
+                raise MinipodError(
+                    f"image {reference} is what running containers stand on",
+                    "delete those pods first",
+                )
             removed += await asyncio.to_thread(self._images.remove, reference)
         return {"removed": removed}
 

@@ -64,7 +64,12 @@ class Agent:
             server = Server(config.socket, handlers)
             await manager.recover(store.load())
             server.listen()
-            log.info("minipod agent %s is ready, pid %d, %d pods", __version__, os.getpid(), len(manager.workers()))
+            log.info(
+                "minipod agent %s is ready, pid %d, %d pods",
+                __version__,
+                os.getpid(),
+                len(manager.workers()),
+            )
             ready()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -121,7 +126,10 @@ class Agent:
                 "uptimeSeconds": round(time.monotonic() - self._started, 1),
                 "pods": len(manager.workers()),
                 "notes": manager.tools.notes,
-                **{name.removeprefix("MINIPOD_").lower(): value for name, value in self._config.to_env().items()},
+                **{
+                    name.removeprefix("MINIPOD_").lower(): value
+                    for name, value in self._config.to_env().items()
+                },
             }
 
         return status
@@ -182,9 +190,13 @@ def _announce(fd: int | None, line: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the agent in the foreground until SIGTERM, SIGINT or a stop request."""
     parser = argparse.ArgumentParser(prog="minipod agent run")
-    parser.add_argument("--ready-fd", type=int, help="write one line to this fd when ready, or why not")
+    parser.add_argument(
+        "--ready-fd", type=int, help="write one line to this fd when ready, or why not"
+    )
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     ready_fd: int | None = options.ready_fd
     try:
         if os.geteuid() != 0:

@@ -52,7 +52,10 @@ def _requirement(part: str, whole: str) -> Match:
     if match := _EXISTS.match(part):
         key, wanted = match[2], not match[1]
         return lambda labels: (key in labels) is wanted
-    raise UsageError(f"label selector {whole!r}: cannot read {part!r}", "write it as app=web,tier!=db,env in (a,b)")
+    raise UsageError(
+        f"label selector {whole!r}: cannot read {part!r}",
+        "write it as app=web,tier!=db,env in (a,b)",
+    )
 
 
 def condition(text: str) -> Callable[[dict[str, Any] | None], bool]:
@@ -77,13 +80,17 @@ def condition(text: str) -> Callable[[dict[str, Any] | None], bool]:
             path, wanted = _path(match[1], text), match[2]
             return lambda data: data is not None and _path_is(data, path, wanted)
     raise UsageError(
-        f"cannot wait for {text!r}", "use condition=Ready, delete, create, or jsonpath={.status.phase}=Running"
+        f"cannot wait for {text!r}",
+        "use condition=Ready, delete, create, or jsonpath={.status.phase}=Running",
     )
 
 
 def _condition_is(data: dict[str, Any], name: str, value: str) -> bool:
     conditions = data.get("status", {}).get("conditions", [])
-    return any(c["type"].lower() == name.lower() and c["status"].lower() == value.lower() for c in conditions)
+    return any(
+        c["type"].lower() == name.lower() and c["status"].lower() == value.lower()
+        for c in conditions
+    )
 
 
 def _path(text: str, whole: str) -> list[str | int]:
@@ -95,7 +102,10 @@ def _path(text: str, whole: str) -> list[str | int]:
         result.append(match[1] or match[3] if match[2] is None else int(match[2]))
         end = match.end()
     if end != len(text) or not result:
-        raise UsageError(f"cannot wait for {whole!r}: {{{text}}} is no simple path", "write it as {.status.phase}")
+        raise UsageError(
+            f"cannot wait for {whole!r}: {{{text}}} is no simple path",
+            "write it as {.status.phase}",
+        )
     return result
 
 
@@ -107,5 +117,7 @@ def _path_is(data: Any, path: list[str | int], wanted: str | None) -> bool:
             return False
     if wanted is None:
         return True
-    shown = {True: "true", False: "false"}.get(data, str(data)) if isinstance(data, bool) else str(data)
+    shown = (
+        {True: "true", False: "false"}.get(data, str(data)) if isinstance(data, bool) else str(data)
+    )
     return shown == wanted.strip("'\"")

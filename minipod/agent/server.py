@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The unix socket in front of the API: JSON lines, with fds passed beside them.
 
-One request per connection: the client sends one line, the agent answers with any number of ``{"event": …}`` lines and one
-last ``{"done": …}`` or ``{"error": Status}``. A client that goes away cancels what it asked for. Only the user that
-the agent runs as may connect: the socket is 0600 in a 0700 directory, and SO_PEERCRED is checked (CVE-2020-15257).
+One request per connection: the client sends one line, the agent answers with any number of ``{"event": …}``
+lines and one last ``{"done": …}`` or ``{"error": Status}``. A client that goes away cancels what it asked for.
+Only the user that the agent runs as may connect: the socket is 0600 in a 0700 directory, and SO_PEERCRED is
+checked (CVE-2020-15257).
 """
 
 from __future__ import annotations
@@ -148,7 +149,10 @@ class Server:
     async def _answer(self, call: Call) -> None:
         handler = self._handlers.get(str(call.request.get("verb")))
         if handler is None:
-            error = UsageError(f"unknown request {call.request.get('verb')!r}", "restart the agent after an upgrade")
+            error = UsageError(
+                f"unknown request {call.request.get('verb')!r}",
+                "restart the agent after an upgrade",
+            )
             await call.finish("error", error.to_status())
             return
         work = asyncio.ensure_future(handler(call))
@@ -188,10 +192,10 @@ async def _receive(sock: socket.socket, fds: list[int]) -> bytes | None:
     loop = asyncio.get_running_loop()
     data = bytearray()
     while b"\n" not in data:
-        ready = loop.create_future()
-        loop.add_reader(sock.fileno(), lambda ready=ready: ready.done() or ready.set_result(None))
+        ready = asyncio.Event()
+        loop.add_reader(sock.fileno(), ready.set)
         try:
-            await ready
+            await ready.wait()
         finally:
             loop.remove_reader(sock.fileno())
         chunk, ancillary, _, _ = sock.recvmsg(

@@ -15,7 +15,7 @@ from typing import Any
 from minipod.agent import select
 from minipod.agent.server import Call, Handler
 from minipod.agent.store import Store
-from minipod.api import Document, ManifestError, Pod, Problem, load_manifests
+from minipod.api import Document, ManifestError, Problem, load_manifests
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.network import pod_link
 from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
@@ -57,13 +57,17 @@ class Service:
         )
         problems: list[Problem] = []
         for document in documents:
-            problems += resolve.preflight(document.object, self._tools.images, source, document.lines)
+            problems += resolve.preflight(
+                document.object, self._tools.images, source, document.lines
+            )
         names = [(d.object.metadata.namespace, d.object.metadata.name) for d in documents]
         for i, document in enumerate(documents):
             name = document.object.metadata.name
             if name and names.index(names[i]) != i:
                 line = document.lines.get("metadata.name", 1)
-                problems.append(Problem(source, line, "metadata.name", f"pod {name} is in this file twice"))
+                problems.append(
+                    Problem(source, line, "metadata.name", f"pod {name} is in this file twice")
+                )
         if problems:
             raise ManifestError(problems)
         return documents
@@ -89,7 +93,9 @@ class Service:
             await self._manager.check_free(document.object, replace_finished=False)
             created = self._manager.create(document.object, document.source, document.lines, asked)
             meta = created.pod.metadata
-            objects.append({"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid})
+            objects.append(
+                {"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}
+            )
         warnings = [str(problem) for document in documents for problem in document.warnings]
         return {"objects": objects, "warnings": warnings}
 
@@ -153,7 +159,9 @@ class Service:
         """List objects; with ``watch``, send what is there and then every change until the client goes."""
         kind = {"pods": "Pod", "events": "Event"}.get(call.text("kind", "pods"))
         if kind is None:
-            raise UsageError(f"there are no objects of kind {call.request['kind']!r}", "use pods or events")
+            raise UsageError(
+                f"there are no objects of kind {call.request['kind']!r}", "use pods or events"
+            )
         if not call.request.get("watch"):
             items = list(self._matching(call))
             self._require_names(call, items)
@@ -230,7 +238,9 @@ class Service:
         request = call.request
         if "manifest" in request and request["manifest"] is not None:
             documents = load_manifests(
-                call.text("manifest"), call.text("source", "-"), default_namespace=call.text("namespace", "default")
+                call.text("manifest"),
+                call.text("source", "-"),
+                default_namespace=call.text("namespace", "default"),
             )
             metas = [document.object.metadata for document in documents]
             return [self._manager.worker(meta.namespace, meta.name) for meta in metas]
@@ -238,9 +248,13 @@ class Service:
             namespace = call.text("namespace", "default")
             return [self._manager.worker(namespace, name) for name in dict.fromkeys(names)]
         if request.get("all") or request.get("selector"):
-            keys = [(d["metadata"]["namespace"], d["metadata"]["name"]) for d in self._matching(call)]
+            keys = [
+                (d["metadata"]["namespace"], d["metadata"]["name"]) for d in self._matching(call)
+            ]
             return [self._manager.worker(*key) for key in keys]
-        raise UsageError("nothing to delete is named", "name a pod, or use -f FILE, -l SELECTOR or --all")
+        raise UsageError(
+            "nothing to delete is named", "name a pod, or use -f FILE, -l SELECTOR or --all"
+        )
 
     # ---- logs ----
 
@@ -253,7 +267,9 @@ class Service:
             chosen = names
         elif wanted:
             if wanted not in names:
-                raise NotFound(f"pod {worker.name} has no container {wanted}", f"it has: {', '.join(names)}")
+                raise NotFound(
+                    f"pod {worker.name} has no container {wanted}", f"it has: {', '.join(names)}"
+                )
             chosen = [wanted]
         else:
             chosen = names[:1]
@@ -272,7 +288,11 @@ class Service:
         request = call.request
         worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
         command = request.get("command")
-        if not isinstance(command, list) or not command or not all(isinstance(w, str) for w in command):
+        if (
+            not isinstance(command, list)
+            or not command
+            or not all(isinstance(w, str) for w in command)
+        ):
             raise UsageError("no command is given", "minipod exec POD -- COMMAND")
         tty = bool(request.get("tty"))
         if not tty and len(call.fds) != 3:
@@ -294,7 +314,9 @@ class Service:
             term=str(request.get("term") or ""),
         )
         origin = Origin(f"pod {worker.name}, container {record.name}, exec", {}, "")
-        process = await self._tools.runtime.execute(shim, launch, call.fds if not tty else (), origin)
+        process = await self._tools.runtime.execute(
+            shim, launch, call.fds if not tty else (), origin
+        )
         # The container's ends are the command's alone now: the client sees their end when it ends.
         for fd in call.fds:
             os.close(fd)
@@ -330,7 +352,9 @@ class _LogSender:
             try:
                 self._since = logs.epoch(str(request["sinceTime"]))
             except ValueError as error:
-                raise UsageError(f"since-time {request['sinceTime']!r} is no RFC 3339 time") from error
+                raise UsageError(
+                    f"since-time {request['sinceTime']!r} is no RFC 3339 time"
+                ) from error
 
     def _select(self, lines: Iterator[logs.Line]) -> list[logs.Line]:
         recent = (line for line in lines if not self._since or logs.epoch(line.time) >= self._since)
@@ -373,7 +397,9 @@ class _LogSender:
         first = True
         while not self._worker.gone.is_set():
             record = self._worker.record.container(name)
-            if record.attempt >= max(0, attempt) and os.path.exists(self._path(name, max(0, attempt))):
+            if record.attempt >= max(0, attempt) and os.path.exists(
+                self._path(name, max(0, attempt))
+            ):
                 async for line in self._follow_run(name, max(0, attempt), first):
                     await self._line(name, line)
                 attempt = max(0, attempt) + 1
@@ -405,7 +431,9 @@ class _LogSender:
         watcher = asyncio.ensure_future(watch())
         try:
             skip = self._select if first else list
-            async with contextlib.aclosing(logs.follow(self._path(name, attempt), skip, ended)) as lines:
+            async with contextlib.aclosing(
+                logs.follow(self._path(name, attempt), skip, ended)
+            ) as lines:
                 async for line in lines:
                     yield line
         finally:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The object store: pods with their records, and events, in one SQLite file; and the watches on them.
 
-Writes are synchronous and on the event loop: in WAL mode with ``synchronous=NORMAL`` a commit is a write(2) of tenths of
-a millisecond, and whoever was answered has been saved. A killed agent loses nothing; a machine that loses power may lose
-the last instants, but then its pods are gone too.
+Writes are synchronous and on the event loop: in WAL mode with ``synchronous=NORMAL`` a commit is a write(2) of
+tenths of a millisecond, and whoever was answered has been saved. A killed agent loses nothing; a machine that
+loses power may lose the last instants, but then its pods are gone too.
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ class Store:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             self._version += 1
-            self.db.execute("UPDATE counter SET value = ? WHERE name = 'resourceVersion'", (self._version,))
+            self.db.execute(
+                "UPDATE counter SET value = ? WHERE name = 'resourceVersion'", (self._version,)
+            )
             yield str(self._version)
         except BaseException:
             self.db.execute("ROLLBACK")
@@ -105,7 +107,13 @@ class Store:
             self.db.execute(
                 "INSERT INTO pods VALUES (?, ?, ?, ?, ?) ON CONFLICT (uid) DO UPDATE SET object = excluded.object, "
                 "record = excluded.record",
-                (meta.namespace, meta.name, meta.uid, json.dumps(data), msgspec.json.encode(record).decode()),
+                (
+                    meta.namespace,
+                    meta.name,
+                    meta.uid,
+                    json.dumps(data),
+                    msgspec.json.encode(record).decode(),
+                ),
             )
         self._known[meta.uid] = data
         if changed:
@@ -121,13 +129,16 @@ class Store:
 
     def pods(self) -> list[dict[str, Any]]:
         """Return all pods as JSON data, oldest first."""
-        return sorted(self._known.values(), key=lambda d: d["metadata"].get("creationTimestamp", ""))
+        return sorted(
+            self._known.values(), key=lambda d: d["metadata"].get("creationTimestamp", "")
+        )
 
     def load(self) -> list[tuple[Pod, PodRecord]]:
         """Return all pods with their records, as the last agent left them."""
         rows = self.db.execute("SELECT object, record FROM pods ORDER BY rowid")
         return [
-            (from_dict(json.loads(data)), msgspec.json.decode(record, type=PodRecord)) for data, record in rows
+            (from_dict(json.loads(data)), msgspec.json.decode(record, type=PodRecord))
+            for data, record in rows
         ]
 
     # ---- events ----
@@ -140,7 +151,9 @@ class Store:
         if event is None:
             meta = pod.metadata
             event = Event(
-                metadata=ObjectMeta(name=f"{meta.name}.{uuid.uuid4().hex[:16]}", namespace=meta.namespace),
+                metadata=ObjectMeta(
+                    name=f"{meta.name}.{uuid.uuid4().hex[:16]}", namespace=meta.namespace
+                ),
                 involved_object=ObjectReference(
                     api_version="v1",
                     kind="Pod",
@@ -176,7 +189,10 @@ class Store:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the last hour as JSON data, oldest first."""
-        return [json.loads(row[0]) for row in self.db.execute("SELECT object FROM events ORDER BY last, rowid")]
+        return [
+            json.loads(row[0])
+            for row in self.db.execute("SELECT object FROM events ORDER BY last, rowid")
+        ]
 
     # ---- watches ----
 

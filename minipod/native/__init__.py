@@ -37,7 +37,9 @@ CLONE_NEWNET = 0x40000000
 class _Lib(Protocol):
     """The C functions and constants of ``_core.lib`` that are used from Python."""
 
-    def mp_openat2(self, dir_fd: int, path: bytes, flags: int, mode: int, resolve: int, /) -> int: ...
+    def mp_openat2(
+        self, dir_fd: int, path: bytes, flags: int, mode: int, resolve: int, /
+    ) -> int: ...
     def mp_spawn(
         self, exe: int, fds: list[int], count: int, name: bytes, label: bytes, pidfd: Any, /
     ) -> int: ...

@@ -29,7 +29,9 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def argv(container: Container, entrypoint: Sequence[str], cmd: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+def argv(
+    container: Container, entrypoint: Sequence[str], cmd: Sequence[str], env: Mapping[str, str]
+) -> tuple[str, ...]:
     """Return the command line: ``command`` replaces ENTRYPOINT and drops CMD, ``args`` replaces CMD."""
     head = container.command or entrypoint
     tail = container.args or (() if container.command else cmd)
@@ -66,4 +68,6 @@ def candidates(program: str, path: str) -> tuple[str, ...]:
     """Return the paths to try for *program*, in order, as ``execvp(3)`` does with the container's own PATH."""
     if "/" in program:
         return (program,)
-    return tuple(f"{directory}/{program}" for directory in path.split(":") if directory.startswith("/"))
+    return tuple(
+        f"{directory}/{program}" for directory in path.split(":") if directory.startswith("/")
+    )

@@ -97,7 +97,9 @@ def _launch(
         kind="CONTAINER",
         steps=namespace_steps,
         fds=("cgroup",) if cgroup2 else (),
-        into_cgroup=container_cgroup(context.cgroup, container.name, run.attempt) if cgroup2 else "",
+        into_cgroup=container_cgroup(context.cgroup, container.name, run.attempt)
+        if cgroup2
+        else "",
         new_pid_namespace=not (pod.spec.host_pid or shared),
         join=sandbox.KEY,
         join_slot=JOIN,
@@ -114,7 +116,12 @@ def _launch(
 
 
 def _prepare(
-    pod: Pod, container: Container, context: PodContext, run: ContainerContext, facts: Facts, at: str
+    pod: Pod,
+    container: Container,
+    context: PodContext,
+    run: ContainerContext,
+    facts: Facts,
+    at: str,
 ) -> list[s.NamespaceStep]:
     directory = container_dir(context.pod_dir, container.name, run.attempt)
     result: list[s.NamespaceStep] = [
@@ -124,7 +131,9 @@ def _prepare(
         *_host_trees(pod, container, context, at),
     ]
     if pod.spec.host_ipc:
-        result.append(s.OpenTree(slot=SHM, path="/dev/shm", type="directory", source="spec.hostIPC"))
+        result.append(
+            s.OpenTree(slot=SHM, path="/dev/shm", type="directory", source="spec.hostIPC")
+        )
     # The overlay last: its legacy form leaves the host's mount namespace.
     result += [
         s.NewOverlay(
@@ -145,7 +154,11 @@ def _prepare(
 
 
 def _join_v1(facts: Facts, cgroup: str) -> list[s.NamespaceStep]:
-    return [s.JoinCgroup(directory=f"{h.directory}/{cgroup}") for h in facts.hierarchies if h.version == 1]
+    return [
+        s.JoinCgroup(directory=f"{h.directory}/{cgroup}")
+        for h in facts.hierarchies
+        if h.version == 1
+    ]
 
 
 def _mount_order(container: Container) -> list[int]:
@@ -154,7 +167,9 @@ def _mount_order(container: Container) -> list[int]:
     return sorted(range(len(mounts)), key=lambda i: mounts[i].mount_path.rstrip("/").count("/"))
 
 
-def _host_trees(pod: Pod, container: Container, context: PodContext, at: str) -> list[s.NamespaceStep]:
+def _host_trees(
+    pod: Pod, container: Container, context: PodContext, at: str
+) -> list[s.NamespaceStep]:
     """Take the volumes that lie on the host, while we still see its mounts; later no host path is looked up again."""
     volumes = {volume.name: volume for volume in pod.spec.volumes}
     result: list[s.NamespaceStep] = []
@@ -177,7 +192,9 @@ def _host_trees(pod: Pod, container: Container, context: PodContext, at: str) ->
         elif volume.empty_dir and volume.empty_dir.medium != "Memory":
             path = f"{context.pod_dir}/volumes/{volume.name}"
             result.append(
-                s.OpenTree(slot=TREES + i, path=path, type="directory", attributes=attributes, source=where)
+                s.OpenTree(
+                    slot=TREES + i, path=path, type="directory", attributes=attributes, source=where
+                )
             )
     return result
 
@@ -225,10 +242,16 @@ def _root_mounts(pod: Pod, container: Container, facts: Facts) -> list[s.Namespa
 def _devices() -> list[s.NamespaceStep]:
     result: list[s.NamespaceStep] = [
         s.NewFilesystem(
-            slot=DEV, type="tmpfs", options=("mode=0755", "size=65536k"), attributes=("nosuid", "noexec")
+            slot=DEV,
+            type="tmpfs",
+            options=("mode=0755", "size=65536k"),
+            attributes=("nosuid", "noexec"),
         )
     ]
-    result += [s.Mknod(path=f"/{name}", root=DEV, major=major, minor=minor) for name, major, minor in DEVICES]
+    result += [
+        s.Mknod(path=f"/{name}", root=DEV, major=major, minor=minor)
+        for name, major, minor in DEVICES
+    ]
     result += [s.Symlink(path=f"/{name}", target=target, root=DEV) for name, target in DEVICE_LINKS]
     result += [s.Mkdir(path=f"/{name}", root=DEV) for name in ("pts", "shm", "mqueue")]
     result.append(s.Attach(slot=DEV, path="/dev", root=ROOT, create="directory", no_symlinks=True))
@@ -246,21 +269,30 @@ def _cgroup_mounts(facts: Facts) -> list[s.NamespaceStep]:
         ]
     result: list[s.NamespaceStep] = [
         s.NewFilesystem(
-            slot=CGROUPFS, type="tmpfs", options=("mode=0755", "nr_inodes=64"), attributes=("nosuid", "nodev", "noexec")
+            slot=CGROUPFS,
+            type="tmpfs",
+            options=("mode=0755", "nr_inodes=64"),
+            attributes=("nosuid", "nodev", "noexec"),
         ),
         *(s.Mkdir(path=f"/{h.name}", root=CGROUPFS) for h in v1),
         s.Attach(slot=CGROUPFS, path="/sys/fs/cgroup", root=ROOT, no_symlinks=True),
     ]
     for hierarchy in v1:
         result += [
-            s.NewFilesystem(slot=MOUNT, type="cgroup", options=hierarchy.controllers, attributes=read_only),
-            s.Attach(slot=MOUNT, path=f"/sys/fs/cgroup/{hierarchy.name}", root=ROOT, no_symlinks=True),
+            s.NewFilesystem(
+                slot=MOUNT, type="cgroup", options=hierarchy.controllers, attributes=read_only
+            ),
+            s.Attach(
+                slot=MOUNT, path=f"/sys/fs/cgroup/{hierarchy.name}", root=ROOT, no_symlinks=True
+            ),
         ]
     result.append(s.SetMountAttributes(slot=CGROUPFS, what="/sys/fs/cgroup", attributes=("ro",)))
     return result
 
 
-def _volume_mounts(pod: Pod, container: Container, context: PodContext, at: str) -> list[s.NamespaceStep]:
+def _volume_mounts(
+    pod: Pod, container: Container, context: PodContext, at: str
+) -> list[s.NamespaceStep]:
     volumes = {volume.name: volume for volume in pod.spec.volumes}
     result: list[s.NamespaceStep] = []
     for i in _mount_order(container):
@@ -271,11 +303,15 @@ def _volume_mounts(pod: Pod, container: Container, context: PodContext, at: str)
             attributes = ("ro",) if mount.read_only else ()
             path = f"/volumes/{volume.name}"
             result.append(
-                s.OpenTree(slot=TREES + i, path=path, type="directory", attributes=attributes, source=where)
+                s.OpenTree(
+                    slot=TREES + i, path=path, type="directory", attributes=attributes, source=where
+                )
             )
         kind = context.host_paths.get(volume.name, "directory") if volume.host_path else "directory"
         create = "directory" if kind == "directory" else "file"
-        result.append(s.Attach(slot=TREES + i, path=mount.mount_path, root=ROOT, create=create, source=where))
+        result.append(
+            s.Attach(slot=TREES + i, path=mount.mount_path, root=ROOT, create=create, source=where)
+        )
     return result
 
 
@@ -306,13 +342,19 @@ def _working_dir(container: Container, run: ContainerContext) -> str:
 
 
 def _finish(
-    pod: Pod, container: Container, context: PodContext, run: ContainerContext, facts: Facts, at: str
+    pod: Pod,
+    container: Container,
+    context: PodContext,
+    run: ContainerContext,
+    facts: Facts,
+    at: str,
 ) -> list[s.NamespaceStep]:
     env = environment(container, run, context.hostname)
     words = argv(container, run.entrypoint, run.cmd, env)
     if not words:
         raise UsageError(
-            f"{at}: neither the manifest nor image {container.image} says what to execute", f"set {at}.command"
+            f"{at}: neither the manifest nor image {container.image} says what to execute",
+            f"set {at}.command",
         )
     return [
         s.NewSession(),
@@ -353,7 +395,13 @@ def _drop(run: ContainerContext, facts: Facts, directory: str, at: str) -> list[
     # the bounding set.
     until_exec = bounding | capability_mask({"SYS_ADMIN"})
     return [
-        s.SetIdentity(uid=run.uid, gid=run.gid, groups=run.groups, stdio_owner=run.uid != 0, source=f"{at}.image"),
+        s.SetIdentity(
+            uid=run.uid,
+            gid=run.gid,
+            groups=run.groups,
+            stdio_owner=run.uid != 0,
+            source=f"{at}.image",
+        ),
         s.SetCapabilities(
             bounding=bounding, until_exec=until_exec, names=tuple(sorted(DEFAULT_CAPABILITIES))
         ),
@@ -389,7 +437,9 @@ def compile_exec(
         s.Harden(),
         *_join_v1(facts, cgroup),
         s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec")),
-        s.SetNs(pidfd=JOIN, of=f"container {container.name}", namespaces=(*SANDBOX_NAMESPACES, "cgroup")),
+        s.SetNs(
+            pidfd=JOIN, of=f"container {container.name}", namespaces=(*SANDBOX_NAMESPACES, "cgroup")
+        ),
         s.OpenFile(slot=ROOT, path="/"),
     ]
     if tty:

@@ -8,24 +8,82 @@ stricter one is taken. Each list is one rule of docs/architecture.md's hardening
 from __future__ import annotations
 
 # Linux capabilities by number (include/uapi/linux/capability.h); the name's place is its number.
-CAPABILITIES = (
-    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
-    "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
-    "SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE "
-    "AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ "
-    "PERFMON BPF CHECKPOINT_RESTORE"
-).split()
+CAPABILITIES = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+]
 
 # No NET_RAW (CVE-2020-10749: ARP and RA spoofing), no MKNOD, no AUDIT_WRITE; ping works through ping_group_range.
 DEFAULT_CAPABILITIES = frozenset(
-    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT".split()
+    [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    ]
 )
 
 MASKED_PROC = tuple(
     f"/proc/{name}"
-    for name in (
-        "acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats sysrq-trigger"
-    ).split()
+    for name in [
+        "acpi",
+        "asound",
+        "interrupts",
+        "kcore",
+        "keys",
+        "latency_stats",
+        "sched_debug",
+        "scsi",
+        "timer_list",
+        "timer_stats",
+        "sysrq-trigger",
+    ]
 )
 MASKED_SYS = (
     "/sys/firmware",
@@ -33,7 +91,9 @@ MASKED_SYS = (
     "/sys/kernel/security",
     "/sys/devices/virtual/powercap",
 )
-READONLY_PROC = tuple(f"/proc/{name}" for name in "asound bus fs irq sys sysrq-trigger".split())
+READONLY_PROC = tuple(
+    f"/proc/{name}" for name in ["asound", "bus", "fs", "irq", "sys", "sysrq-trigger"]
+)
 
 # (name, major, minor): the devices of the OCI runtime specification ("Default Devices").
 DEVICES = (
@@ -51,7 +111,8 @@ DEVICE_LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-# What the device cgroup allows: (type, major, minor, access), -1 for any. mknod of anything is harmless: opening is not.
+# What the device cgroup allows: (type, major, minor, access), -1 for any.
+# mknod of anything is harmless: opening is not.
 DEVICE_RULES = (
     ("c", -1, -1, "m"),
     ("b", -1, -1, "m"),
@@ -63,7 +124,9 @@ DEVICE_RULES = (
 
 SHM_BYTES = 64 * 1024 * 1024
 POD_PIDS = 4096
-POD_FILES_BYTES = 1024 * 1024  # the sandbox's own tmpfs: /etc/hosts, /etc/resolv.conf, /etc/hostname
+POD_FILES_BYTES = (
+    1024 * 1024
+)  # the sandbox's own tmpfs: /etc/hosts, /etc/resolv.conf, /etc/hostname
 NOFILE = 1048576
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PAUSE_UID = 65535

@@ -15,9 +15,7 @@ def render_text(title: str, steps: Iterable[Step], lines: Mapping[str, int], sou
     manifest is shown without one, because it is a default.
     """
     result = [title]
-    number = 0
-    for step in steps:
-        number += 1
+    for number, step in enumerate(steps, 1):
         result.append(_line(f"{number:3}.", step, lines, source))
         if isinstance(step, Launch):
             for inner, namespace_step in enumerate(step.steps):

@@ -32,7 +32,9 @@ def cpu_weight(shares: int) -> int:
     return 1 + (shares - 2) * 9999 // 262142
 
 
-def _writes(facts: Facts, cpu_limit: int, cpu_request: int, memory: int, pids: int) -> tuple[CgroupWrite, ...]:
+def _writes(
+    facts: Facts, cpu_limit: int, cpu_request: int, memory: int, pids: int
+) -> tuple[CgroupWrite, ...]:
     result: list[CgroupWrite] = []
     version = {name: h.version for name in ("cpu", "memory", "pids") if (h := facts.controls(name))}
     shares = cpu_shares(cpu_request)
@@ -50,7 +52,9 @@ def _writes(facts: Facts, cpu_limit: int, cpu_request: int, memory: int, pids: i
         result.append(CgroupWrite("memory", "memory.swap.max", "0", optional=True))
     elif memory and version.get("memory") == 1:
         result.append(CgroupWrite("memory", "memory.limit_in_bytes", str(memory)))
-        result.append(CgroupWrite("memory", "memory.memsw.limit_in_bytes", str(memory), optional=True))
+        result.append(
+            CgroupWrite("memory", "memory.memsw.limit_in_bytes", str(memory), optional=True)
+        )
     if pids and version.get("pids"):
         result.append(CgroupWrite("pids", "pids.max", str(pids)))
     return tuple(result)
@@ -64,7 +68,11 @@ def _amounts(containers: Iterable[Container], which: str, resource: str) -> list
         limits = resources.limits if resources else {}
         requests = resources.requests if resources else {}
         # A request that is not given is the limit (Kubernetes: "Requests and limits").
-        text = limits.get(resource) if which == "limits" else requests.get(resource, limits.get(resource))
+        text = (
+            limits.get(resource)
+            if which == "limits"
+            else requests.get(resource, limits.get(resource))
+        )
         result.append(parse(text) if text is not None else 0)
     return result
 
@@ -97,7 +105,9 @@ def pod_writes(pod: Pod, facts: Facts) -> tuple[CgroupWrite, ...]:
 def missing_controllers(pod: Pod, facts: Facts) -> list[str]:
     """Return the limits that the manifest asks for and this machine has no controller for."""
     asked = {name for c in pod.spec.containers if c.resources for name in c.resources.limits}
-    return [name for name in ("cpu", "memory", "pids") if name in asked and not facts.controls(name)]
+    return [
+        name for name in ("cpu", "memory", "pids") if name in asked and not facts.controls(name)
+    ]
 
 
 def oom_score_adj(pod: Pod, container: Container, memory: int) -> int:

@@ -69,7 +69,11 @@ def _volume_directories(pod: Pod, context: PodContext) -> list[s.Step]:
         if volume.empty_dir and volume.empty_dir.medium != "Memory":
             path = f"{context.pod_dir}/volumes/{volume.name}"
             result.append(s.MakeDirectory(path=path, mode=0o777, source=f"{source}.emptyDir"))
-        elif volume.host_path and volume.host_path.type in ("", "DirectoryOrCreate", "FileOrCreate"):
+        elif volume.host_path and volume.host_path.type in (
+            "",
+            "DirectoryOrCreate",
+            "FileOrCreate",
+        ):
             # Type "" makes a directory too when nothing is there, as containerd does.
             kind = context.host_paths.get(volume.name)
             if kind in ("directory", "file"):
@@ -102,9 +106,7 @@ def _enter(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep]
 def _host_fields(pod: Pod) -> str:
     spec = pod.spec
     used = [
-        name
-        for name, on in (("hostNetwork", spec.host_network), ("hostIPC", spec.host_ipc))
-        if on
+        name for name, on in (("hostNetwork", spec.host_network), ("hostIPC", spec.host_ipc)) if on
     ]
     return f"spec.{used[0]}" if used else ""
 
@@ -124,8 +126,18 @@ def _mounts(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
         s.Mkdir(path="/files", root=TREE),
         s.Mkdir(path="/volumes", root=TREE),
         s.WriteFile(path="/files/hosts", root=TREE, content=context.hosts),
-        s.WriteFile(path="/files/resolv.conf", root=TREE, content=context.resolv_conf, source="spec.dnsPolicy"),
-        s.WriteFile(path="/files/hostname", root=TREE, content=context.hostname + "\n", source="spec.hostname"),
+        s.WriteFile(
+            path="/files/resolv.conf",
+            root=TREE,
+            content=context.resolv_conf,
+            source="spec.dnsPolicy",
+        ),
+        s.WriteFile(
+            path="/files/hostname",
+            root=TREE,
+            content=context.hostname + "\n",
+            source="spec.hostname",
+        ),
     ]
     if not pod.spec.host_ipc:
         result += [
@@ -162,7 +174,10 @@ def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
         return []
     return [
         s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec")),
-        *(s.Sysctl(proc=PROC, name=name, value=value, optional=True) for name, value in POD_SYSCTLS),
+        *(
+            s.Sysctl(proc=PROC, name=name, value=value, optional=True)
+            for name, value in POD_SYSCTLS
+        ),
         s.SetHostname(name=context.hostname, source="spec.hostname"),
         s.LinkUp(name="lo"),
         s.OpenFile(slot=NETNS, path="/proc/thread-self/ns/net"),

@@ -317,7 +317,14 @@ class NewOverlay(NamespaceStep):
         )
 
 
-FILE_TYPES = {"": 0, "socket": 0o140000, "file": 0o100000, "block": 0o060000, "directory": 0o040000, "char": 0o020000}
+FILE_TYPES = {
+    "": 0,
+    "socket": 0o140000,
+    "file": 0o100000,
+    "block": 0o060000,
+    "directory": 0o040000,
+    "char": 0o020000,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,9 +346,13 @@ class OpenTree(NamespaceStep):
         return f"open_tree {self.path} ({what})"
 
     def record(self) -> Record:
-        flags = (("RECURSIVE",) if self.recursive else ()) + (("IN_PLACE",) if self.root >= 0 else ())
+        flags = (("RECURSIVE",) if self.recursive else ()) + (
+            ("IN_PLACE",) if self.root >= 0 else ()
+        )
         numbers = (_attribute_bits(self.attributes), FILE_TYPES[self.type])
-        return Record("OPEN_TREE", flags, out=self.slot, root=self.root, strings=(self.path,), numbers=numbers)
+        return Record(
+            "OPEN_TREE", flags, out=self.slot, root=self.root, strings=(self.path,), numbers=numbers
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -445,7 +456,9 @@ class WriteFile(NamespaceStep):
 
     def record(self) -> Record:
         blob = self.content.encode()
-        return Record("WRITE_FILE", root=self.root, strings=(self.path, blob), numbers=(self.mode, len(blob)))
+        return Record(
+            "WRITE_FILE", root=self.root, strings=(self.path, blob), numbers=(self.mode, len(blob))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,7 +474,9 @@ class MaskPaths(NamespaceStep):
 
     def record(self) -> Record:
         flags = ("PROC",) if self.on_proc else ()
-        return Record("MASK", flags, root=self.root, strings=(self.paths,), numbers=(0, len(self.paths)))
+        return Record(
+            "MASK", flags, root=self.root, strings=(self.paths,), numbers=(0, len(self.paths))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -477,7 +492,9 @@ class ReadonlyPaths(NamespaceStep):
 
     def record(self) -> Record:
         flags = ("PROC",) if self.on_proc else ()
-        return Record("READONLY", flags, root=self.root, strings=(self.paths,), numbers=(0, len(self.paths)))
+        return Record(
+            "READONLY", flags, root=self.root, strings=(self.paths,), numbers=(0, len(self.paths))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -507,7 +524,9 @@ class Sysctl(NamespaceStep):
 
     def record(self) -> Record:
         flags = ("OPTIONAL",) if self.optional else ()
-        return Record("SYSCTL", flags, in_=self.proc, strings=(self.name.replace(".", "/"), self.value))
+        return Record(
+            "SYSCTL", flags, in_=self.proc, strings=(self.name.replace(".", "/"), self.value)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -599,7 +618,17 @@ class NewKeyring(NamespaceStep):
         return Record("KEYRING")
 
 
-RLIMITS = {"cpu": 0, "fsize": 1, "data": 2, "stack": 3, "core": 4, "rss": 5, "nproc": 6, "nofile": 7, "memlock": 8}
+RLIMITS = {
+    "cpu": 0,
+    "fsize": 1,
+    "data": 2,
+    "stack": 3,
+    "core": 4,
+    "rss": 5,
+    "nproc": 6,
+    "nofile": 7,
+    "memlock": 8,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -647,7 +676,9 @@ class OpenPty(NamespaceStep):
 
     def record(self) -> Record:
         flags = ("CONSOLE",) if self.console else ()
-        return Record("OPEN_PTY", flags, out=self.slot, root=self.root, numbers=(self.rows, self.columns))
+        return Record(
+            "OPEN_PTY", flags, out=self.slot, root=self.root, numbers=(self.rows, self.columns)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -658,7 +689,9 @@ class SetStdio(NamespaceStep):
     terminal: bool = False
 
     def describe(self) -> str:
-        return "dup2 stdin, stdout, stderr" + (" to the pty, as controlling terminal" if self.terminal else "")
+        return "dup2 stdin, stdout, stderr" + (
+            " to the pty, as controlling terminal" if self.terminal else ""
+        )
 
     def record(self) -> Record:
         return Record("STDIO", ("CTTY",) if self.terminal else (), numbers=self.slots)
@@ -680,7 +713,9 @@ class SetIdentity(NamespaceStep):
     def record(self) -> Record:
         blob = b"".join(gid.to_bytes(4, "little") for gid in self.groups)
         flags = ("STDIO_OWNER",) if self.stdio_owner else ()
-        return Record("IDENTITY", flags, strings=(blob,), numbers=(self.uid, self.gid, len(self.groups)))
+        return Record(
+            "IDENTITY", flags, strings=(blob,), numbers=(self.uid, self.gid, len(self.groups))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -766,7 +801,9 @@ class Exec(NamespaceStep):
 
     def record(self) -> Record:
         strings = (self.candidates, self.argv, self.env)
-        return Record("EXEC", strings=strings, numbers=(len(self.candidates), len(self.argv), len(self.env)))
+        return Record(
+            "EXEC", strings=strings, numbers=(len(self.candidates), len(self.argv), len(self.env))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -780,7 +817,9 @@ class ExecPause(NamespaceStep):
         return f"execveat {self.argv[0]} from a sealed memfd"
 
     def record(self) -> Record:
-        return Record("EXEC_FD", in_=self.slot, strings=("", self.argv, ()), numbers=(0, len(self.argv), 0))
+        return Record(
+            "EXEC_FD", in_=self.slot, strings=("", self.argv, ()), numbers=(0, len(self.argv), 0)
+        )
 
 
 def _shown(word: str) -> str:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,7 +92,7 @@ class Follower:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = open(path, "rb")
+        self._file = open(path, "rb")  # noqa: SIM115 - closed in close()
         self._rest = b""
         self._inotify = inotify_init()
         self._grown = asyncio.Event()
@@ -136,7 +136,7 @@ class Follower:
         if now.st_ino == os.fstat(self._file.fileno()).st_ino:
             return False
         self._file.close()
-        self._file = open(self._path, "rb")
+        self._file = open(self._path, "rb")  # noqa: SIM115 - closed in close()
         return True
 
     async def grown(self) -> None:
@@ -147,7 +147,7 @@ class Follower:
 
 async def follow(
     path: str, skip: Callable[[Iterator[Line]], list[Line]], ended: asyncio.Event
-) -> AsyncIterator[Line]:
+) -> AsyncGenerator[Line, None]:
     """Yield a log's lines: what *skip* leaves of those that are there, then new ones until *ended* is set.
 
     All that was written before *ended* was set is yielded.

@@ -44,7 +44,9 @@ class PodManager:
             return self._workers[namespace, name]
         except KeyError:
             there = sorted(n for s, n in self._workers if s == namespace)
-            hint = f"pods there: {', '.join(there[:10])}" if there else "minipod get pods -A shows all"
+            hint = (
+                f"pods there: {', '.join(there[:10])}" if there else "minipod get pods -A shows all"
+            )
             raise NotFound(f"pod {namespace}/{name} not found", hint) from None
 
     def workers(self) -> list[PodWorker]:
@@ -116,7 +118,9 @@ class PodManager:
             try:
                 await worker.recover()
             except Exception:
-                log.exception("pod %s: recovery failed; its worker goes on from its record", worker.name)
+                log.exception(
+                    "pod %s: recovery failed; its worker goes on from its record", worker.name
+                )
         await self._sweep({worker.pod.metadata.uid for worker in workers})
         for worker in workers:
             self._add(worker)

@@ -67,7 +67,6 @@ class PodRecord(msgspec.Struct):
         containers: in the order of the manifest.
         source, lines: where the manifest was written.
         delete_by: when its containers are killed, once it is being deleted.
-        stopping: SIGTERM has been sent to its containers.
     """
 
     sandbox: int = -1
@@ -78,7 +77,6 @@ class PodRecord(msgspec.Struct):
     source: str = ""
     lines: dict[str, int] = msgspec.field(default_factory=dict)
     delete_by: float | None = None
-    stopping: bool = False
 
     def container(self, name: str) -> ContainerRecord:
         """Return the record of container *name*."""

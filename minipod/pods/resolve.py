@@ -51,7 +51,9 @@ def run_dir(config: Config, uid: str, sandbox: int) -> str:
     return f"{config.run_dir}/pods/{uid}/{sandbox}"
 
 
-def pod_context(config: Config, cgroup_parent: str, pod: Pod, sandbox: int, address: str) -> PodContext:
+def pod_context(
+    config: Config, cgroup_parent: str, pod: Pod, sandbox: int, address: str
+) -> PodContext:
     """Return the decisions for sandbox number *sandbox* of *pod*.
 
     Raises:
@@ -67,7 +69,9 @@ def pod_context(config: Config, cgroup_parent: str, pod: Pod, sandbox: int, addr
         hosts = hosts_file(address, name)
         resolver = resolv_conf(_read("/etc/resolv.conf"), _read("/run/systemd/resolve/resolv.conf"))
         made = pod_link(config, pod.metadata.uid, address)
-        link = Link(made.owner, made.address, made.prefix_len, made.gateway, made.host_ifname, made.mac)
+        link = Link(
+            made.owner, made.address, made.prefix_len, made.gateway, made.host_ifname, made.mac
+        )
     return PodContext(
         run_dir=run_dir(config, pod.metadata.uid, sandbox),
         pod_dir=directory,
@@ -123,7 +127,9 @@ def find_image(images: ImageStore, container: Container) -> Image:
     return image
 
 
-def container_context(image: Image, container: Container, attempt: int, seccomp: bytes) -> ContainerContext:
+def container_context(
+    image: Image, container: Container, attempt: int, seccomp: bytes
+) -> ContainerContext:
     """Return the decisions for run number *attempt* of *container*.
 
     Raises:
@@ -134,7 +140,8 @@ def container_context(image: Image, container: Container, attempt: int, seccomp:
     if re.match(r"/+proc(/|$)", os.path.normpath(directory or "/")):
         # A working directory below /proc can lead out of the container (runc CVE-2024-21626).
         raise MinipodError(
-            f"image {container.image} has its working directory below /proc", "set workingDir in the manifest"
+            f"image {container.image} has its working directory below /proc",
+            "set workingDir in the manifest",
         )
     identity = resolve_user(image, config.user)
     return ContainerContext(
@@ -178,7 +185,9 @@ def preflight(pod: Pod, images: ImageStore, source: str, lines: dict[str, int]) 
             for k, port in enumerate(container.ports):
                 if _port_taken(port.protocol, port.container_port):
                     what = f"port {port.container_port}/{port.protocol} is taken on this host"
-                    remedy = "end what listens on it (ss -lntup shows it), or do without hostNetwork"
+                    remedy = (
+                        "end what listens on it (ss -lntup shows it), or do without hostNetwork"
+                    )
                     add(f"{path}.ports[{k}].containerPort", MinipodError(what, remedy))
     return problems
 

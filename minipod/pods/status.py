@@ -86,7 +86,9 @@ def container_status(pod: Pod, record: ContainerRecord, image: str) -> Container
         restart_count=max(0, record.attempt),
         image=image,
         image_id=record.image_id,
-        container_id=container_id(pod.metadata.uid, record.name, record.attempt) if record.attempt >= 0 else None,
+        container_id=container_id(pod.metadata.uid, record.name, record.attempt)
+        if record.attempt >= 0
+        else None,
     )
 
 
@@ -99,7 +101,10 @@ def _conditions(
     if current in TERMINAL:
         why = "PodCompleted" if current == "Succeeded" else "PodFailed"
     elif unready:
-        why, message = "ContainersNotReady", f"containers with unready status: [{' '.join(unready)}]"
+        why, message = (
+            "ContainersNotReady",
+            f"containers with unready status: [{' '.join(unready)}]",
+        )
     wanted = [
         PodCondition(type="PodScheduled", status="True"),
         PodCondition(type="PodReadyToStartContainers", status=_truth(record.sandbox_up)),
@@ -111,14 +116,19 @@ def _conditions(
         # Not Kubernetes': what this machine cannot give the pod, said once.
         wanted.append(
             PodCondition(
-                type="minipod.dev/Degraded", status="True", reason="MachineLacks", message="; ".join(notes)
+                type="minipod.dev/Degraded",
+                status="True",
+                reason="MachineLacks",
+                message="; ".join(notes),
             )
         )
     before = {c.type: c for c in pod.status.conditions}
     for condition in wanted:
         old = before.get(condition.type)
         same = old is not None and old.status == condition.status
-        condition.last_transition_time = old.last_transition_time if same and old else timestamp(now)
+        condition.last_transition_time = (
+            old.last_transition_time if same and old else timestamp(now)
+        )
     return wanted
 
 
@@ -126,7 +136,9 @@ def _truth(value: bool) -> str:
     return "True" if value else "False"
 
 
-def pod_status(pod: Pod, record: PodRecord, *, host_ip: str, notes: list[str], now: float) -> PodStatus:
+def pod_status(
+    pod: Pod, record: PodRecord, *, host_ip: str, notes: list[str], now: float
+) -> PodStatus:
     """Return *pod*'s status; transition times are kept from its present one."""
     current = phase(pod, record)
     address = host_ip if pod.spec.host_network else record.address

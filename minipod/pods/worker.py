@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One pod's life, as one task: look at what should be and what is, do the next thing, sleep until something happens.
 
-The worker is level-driven, like a kubelet's: events (a process ended, a delete, a timer) only change the record and wake
-it; what follows is decided in :meth:`PodWorker._sync` from the record alone. That is what makes it the same whether
-the agent has been running all the time or has just come back.
+The worker is level-driven, like a kubelet's: events (a process ended, a delete, a timer) only change the record
+and wake it; what follows is decided in :meth:`PodWorker._sync` from the record alone. That is what makes it the
+same whether the agent has been running all the time or has just come back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 import time
+from collections.abc import Coroutine
+from functools import partial
+
+import msgspec
 
 from minipod.api import Pod, to_dict
 from minipod.errors import MinipodError, NotFound
@@ -43,7 +48,6 @@ from minipod.runtime.shim import Process, Shim, read_exit_records
 
 log = logging.getLogger(__name__)
 
-SIGKILL, SIGTERM = 9, 15
 MINIMUM_GRACE = 2.0  # the kubelet's minimumGracePeriodInSeconds, unless the grace period is 0
 SANDBOX_RETRY = 10.0
 START_ANNOTATION = "minipod.dev/start-milliseconds"
@@ -52,7 +56,9 @@ START_ANNOTATION = "minipod.dev/start-milliseconds"
 class PodWorker:
     """Runs one pod. Everything here happens on the agent's event loop."""
 
-    def __init__(self, pod: Pod, record: PodRecord, tools: Tools, *, asked: float | None = None) -> None:
+    def __init__(
+        self, pod: Pod, record: PodRecord, tools: Tools, *, asked: float | None = None
+    ) -> None:
         self.pod = pod
         self.record = record
         self._tools = tools
@@ -66,6 +72,9 @@ class PodWorker:
         self._next_sandbox = 0.0
         self._exec_number = time.time_ns()
         self._exec_ends: dict[str, asyncio.Future[Process]] = {}
+        self._lost = ""  # why the sandbox is gone, until _sync has dealt with it
+        self._signalled: set[str] = set()
+        self._background: set[asyncio.Future[None]] = set()
         self._saved: dict[str, object] = {}
         self.gone = asyncio.Event()
         for container in pod.spec.containers:
@@ -107,14 +116,14 @@ class PodWorker:
         return self._tools.wall()
 
     async def _sleep(self) -> None:
-        due = [c.next_start for c in self.record.containers if c.state == "waiting" and c.next_start]
+        due = [
+            c.next_start for c in self.record.containers if c.state == "waiting" and c.next_start
+        ]
         if not self.record.sandbox_up and not self._is_over():
             due.append(self._next_sandbox)
         if self.record.delete_by is not None:
             due = [self.record.delete_by]
         timeout = max(0.0, min(due) - self._now()) if due else None
-        if self.record.delete_by is not None and self._now() >= self.record.delete_by:
-            timeout = None  # all were killed: their exits wake us
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout)
 
@@ -122,6 +131,8 @@ class PodWorker:
         return phase(self.pod, self.record) in TERMINAL
 
     async def _sync(self) -> None:
+        if self._lost:
+            await self._lose_sandbox()
         if self.record.delete_by is not None:
             await self._sync_delete()
         elif self._is_over():
@@ -138,17 +149,15 @@ class PodWorker:
         self.pod.status = pod_status(
             self.pod, self.record, host_ip=host_ip, notes=self._tools.notes, now=self._now()
         )
-        if self._asked is not None and all(c.state != "waiting" and c.attempt >= 0 for c in self.record.containers):
-            if all(c.state != "starting" for c in self.record.containers):
-                elapsed = (time.monotonic() - self._asked) * 1000
-                self.pod.metadata.annotations[START_ANNOTATION] = f"{elapsed:.1f}"
-                self._asked = None
+        begun = all(c.attempt >= 0 and c.state != "starting" for c in self.record.containers)
+        if self._asked is not None and begun:
+            elapsed = (time.monotonic() - self._asked) * 1000
+            self.pod.metadata.annotations[START_ANNOTATION] = f"{elapsed:.1f}"
+            self._asked = None
         self.save()
 
     def save(self) -> None:
         """Write pod and record when they differ from what was written last."""
-        import msgspec
-
         now = {"pod": to_dict(self.pod), "record": msgspec.to_builtins(self.record)}
         now["pod"].get("metadata", {}).pop("resourceVersion", None)
         if now != self._saved:
@@ -173,19 +182,15 @@ class PodWorker:
         record = self.record
         uid = self.pod.metadata.uid
         record.sandbox += 1
-        if record.address:
-            self._tools.pool.release(uid)
-            record.address = ""
-        if not self.pod.spec.host_network:
-            record.address = self._tools.pool.allocate(uid)
+        self._tools.pool.release(
+            uid
+        )  # what an agent that died in the middle of this may have taken
+        record.address = "" if self.pod.spec.host_network else self._tools.pool.allocate(uid)
+        self._context = None
         try:
-            context = resolve.pod_context(
-                self._tools.config, self._tools.cgroup_parent, self.pod, record.sandbox, record.address
-            )
-            self._context = context
             self.save()
-            steps = compile_sandbox(self.pod, context, self._tools.runtime.facts)
-            shim, pause = await self._tools.runtime.make_sandbox(steps, self._origin("sandbox"), self._adopt_shim)
+            steps = compile_sandbox(self.pod, self._sandbox_context(), self._tools.runtime.facts)
+            await self._tools.runtime.make_sandbox(steps, self._origin("sandbox"), self._adopt_shim)
         except MinipodError as error:
             record.sandbox_failures += 1
             self._event("Warning", "FailedCreatePodSandBox", str(error))
@@ -193,9 +198,18 @@ class PodWorker:
             delay = min(backoff.MAXIMUM, backoff.INITIAL * 2 ** (record.sandbox_failures - 1))
             self._next_sandbox = self._now() + delay
             return
-        del shim, pause
         record.sandbox_up = True
         record.sandbox_failures = 0
+
+    def _sandbox_context(self) -> PodContext:
+        """Return the decisions about the present sandbox; found anew by an agent that has come back."""
+        if self._context is None:
+            config, parent = self._tools.config, self._tools.cgroup_parent
+            record = self.record
+            self._context = resolve.pod_context(
+                config, parent, self.pod, record.sandbox, record.address
+            )
+        return self._context
 
     def _origin(self, whose: str) -> Origin:
         return Origin(f"pod {self.name}, {whose}", self.record.lines, self.record.source)
@@ -204,28 +218,42 @@ class PodWorker:
         self._shim = shim
         shim.on_exit = self._on_exit
         shim.on_started = self._on_started
-        self._watcher = asyncio.ensure_future(self._watch_shim(shim))
+        self._spawn(self._watch_shim(shim))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def _watch_shim(self, shim: Shim) -> None:
         await shim.closed.wait()
-        if self._shim is shim and self.record.sandbox_up:
-            await self._lose_sandbox("the shim is gone")
+        if self._shim is shim:
+            self._lose("its shim is gone")
 
-    async def _lose_sandbox(self, why: str) -> None:
-        """The sandbox has died: all containers with it. Whether there will be another is the restart policy's to say."""
-        if not self.record.sandbox_up:
+    def _lose(self, why: str) -> None:
+        self._lost = why
+        self._wake.set()
+
+    async def _lose_sandbox(self) -> None:
+        """The sandbox has died, and all containers with it: whether there is another is for the restart policy."""
+        why, self._lost = self._lost, ""
+        if not self.record.sandbox_up or self.record.delete_by is not None:
             return
-        self.record.sandbox_up = False
-        self._event("Normal", "SandboxChanged", f"Pod sandbox changed, it will be killed and re-created: {why}")
+        self._event(
+            "Normal",
+            "SandboxChanged",
+            f"Pod sandbox changed, it will be killed and re-created: {why}",
+        )
         await self._remove_sandbox()
         for container in self.record.containers:
             if container.state in ("running", "starting"):
                 self._ended(container, self._killed_with_sandbox(container))
-        self._wake.set()
 
     def _killed_with_sandbox(self, container: ContainerRecord) -> Ended:
         now = self._now()
-        return Ended(137, "Error", container.started or now, now, SIGKILL, "its sandbox was gone")
+        return Ended(
+            137, "Error", container.started or now, now, signal.SIGKILL, "its sandbox was gone"
+        )
 
     async def _remove_sandbox(self) -> None:
         """Take down whatever there is of the sandbox; the pod's volumes and logs stay."""
@@ -264,11 +292,11 @@ class PodWorker:
             if container.state == "waiting" and due and container.name not in self._starting:
                 task = asyncio.ensure_future(self._start(container))
                 self._starting[container.name] = task
-                task.add_done_callback(lambda _, name=container.name: self._start_done(name))
+                task.add_done_callback(partial(self._start_done, container.name))
 
-    def _start_done(self, name: str) -> None:
-        task = self._starting.pop(name, None)
-        if task is not None and not task.cancelled() and (error := task.exception()):
+    def _start_done(self, name: str, task: asyncio.Task[None]) -> None:
+        self._starting.pop(name, None)
+        if not task.cancelled() and (error := task.exception()):
             log.error("pod %s: starting container %s", self.name, name, exc_info=error)
             self._event("Warning", "Failed", f"Error: internal error: {error!r}", name)
         self._wake.set()
@@ -280,8 +308,11 @@ class PodWorker:
         except NotFound as error:
             self._wait_for_image(record, error)
             return
-        assert self._context is not None and self._shim is not None, "a container starts in a sandbox"
-        await self._discard_previous(record)
+        shim = self._shim
+        assert shim is not None, "a container starts in a sandbox"
+        await self._discard_previous(record, shim)
+        if self.record.delete_by is not None:
+            return
         now = self._now()
         if record.ended:
             ended = record.ended.finished
@@ -295,10 +326,14 @@ class PodWorker:
         try:
             run = resolve.container_context(image, container, record.attempt, self._tools.seccomp())
             self._runs[record.name] = run
-            steps = compile_container(self.pod, container, self._context, run, self._tools.runtime.facts)
+            steps = compile_container(
+                self.pod, container, self._sandbox_context(), run, self._tools.runtime.facts
+            )
+            present = f"Container image {container.image!r} already present on machine"
+            self._event("Normal", "Pulled", present, record.name)
             self._event("Normal", "Created", f"Created container: {record.name}", record.name)
             process = await self._tools.runtime.start_container(
-                self._shim, steps, self._origin(f"container {record.name}")
+                shim, steps, self._origin(f"container {record.name}")
             )
         except MinipodError as error:
             if record.state == "starting":
@@ -309,17 +344,20 @@ class PodWorker:
             return
         self._on_started(process)
 
-    async def _discard_previous(self, record: ContainerRecord) -> None:
+    async def _discard_previous(self, record: ContainerRecord, shim: Shim) -> None:
         """Remove what the last run left: its writable layer, its cgroup, the shim's record of it."""
-        if record.attempt < 0 or self._shim is None:
+        if record.attempt < 0:
             return
         directory, _ = resolve.pod_directories(self._tools.config, self.pod)
-        await self._shim.forget(process_key(record.name, record.attempt))
+        await shim.forget(process_key(record.name, record.attempt))
         await remove_tree(container_dir(directory, record.name, record.attempt))
-        assert self._context is not None, "there is a sandbox"
-        cgroup = container_cgroup(self._context.cgroup, record.name, record.attempt)
+        cgroup = self._cgroup_of(record)
         await self._tools.runtime.cgroups.kill(cgroup)
         await self._tools.runtime.cgroups.remove(cgroup)
+
+    def _cgroup_of(self, record: ContainerRecord) -> str:
+        pod = f"{self._tools.cgroup_parent}/pod{self.pod.metadata.uid}"
+        return container_cgroup(pod, record.name, record.attempt)
 
     def _wait_for_image(self, record: ContainerRecord, error: NotFound) -> None:
         record.reason, record.message = "ErrImageNeverPull", str(error)
@@ -328,7 +366,9 @@ class PodWorker:
 
     def _find(self, key: str) -> ContainerRecord | None:
         """Return the record of the present run that a shim's key names."""
-        return next((c for c in self.record.containers if process_key(c.name, c.attempt) == key), None)
+        return next(
+            (c for c in self.record.containers if process_key(c.name, c.attempt) == key), None
+        )
 
     def _on_started(self, process: Process) -> None:
         record = self._find(process.key)
@@ -341,8 +381,7 @@ class PodWorker:
     def _on_exit(self, process: Process) -> None:
         """The shim says that a process has ended: the pause process, a container, or a command in one."""
         if process.key == SANDBOX_KEY:
-            if self.record.delete_by is None:
-                self._losing = asyncio.ensure_future(self._lose_sandbox("its pause process ended"))
+            self._lose("its pause process ended")
             return
         if waiting := self._exec_ends.pop(process.key, None):
             if not waiting.done():
@@ -351,18 +390,15 @@ class PodWorker:
         record = self._find(process.key)
         if record is None or record.state not in ("running", "starting"):
             return
-        code, signal = exit_of(process.status)
+        code, number = exit_of(process.status)
         reason = "Completed" if code == 0 else "Error"
-        if code == 137 and self._was_oom_killed(record):
+        if code == 137 and self._tools.runtime.cgroups.oom_kills(self._cgroup_of(record)) > 0:
             reason = "OOMKilled"
-        self._ended(record, Ended(code, reason, process.started, process.finished, signal))
+        if self.pod.spec.share_process_namespace or self.pod.spec.host_pid:
+            # Its other processes do not end with it, as they would with a PID namespace of their own.
+            self._spawn(self._tools.runtime.cgroups.kill(self._cgroup_of(record)))
+        self._ended(record, Ended(code, reason, process.started, process.finished, number))
         self._wake.set()
-
-    def _was_oom_killed(self, record: ContainerRecord) -> bool:
-        cgroup = container_cgroup(
-            f"{self._tools.cgroup_parent}/pod{self.pod.metadata.uid}", record.name, record.attempt
-        )
-        return self._tools.runtime.cgroups.oom_kills(cgroup) > 0
 
     def _ended(self, record: ContainerRecord, ended: Ended) -> None:
         """Take down how a run ended, and decide whether and when there is another."""
@@ -382,7 +418,12 @@ class PodWorker:
                 f"back-off {wait:.0f}s restarting failed container={record.name} "
                 f"pod={meta.name}_{meta.namespace}({meta.uid})"
             )
-            self._event("Warning", "BackOff", f"Back-off restarting failed container {record.name}", record.name)
+            self._event(
+                "Warning",
+                "BackOff",
+                f"Back-off restarting failed container {record.name}",
+                record.name,
+            )
 
     # ---- deletion ----
 
@@ -402,30 +443,25 @@ class PodWorker:
 
     async def _sync_delete(self) -> None:
         assert self.record.delete_by is not None, "only called for a pod that is being deleted"
-        kill = self._now() >= self.record.delete_by
         live = [c for c in self.record.containers if c.state in ("running", "starting")]
-        if self._shim and live and not kill:
-            if not self.record.stopping:
-                self.record.stopping = True
-                self.save()
-                for container in live:
-                    self._event("Normal", "Killing", f"Stopping container {container.name}", container.name)
-                    await self._signal(container, self._stop_signal(container))
+        if not live or self._shim is None or self._now() >= self.record.delete_by:
+            await self._end()
             return
-        if self._shim and live and not all(c.name in self._starting for c in live):
-            for container in live:
-                await self._signal(container, SIGKILL)
-        await self._end()
+        for container in live:
+            # One that is just being started gets its signal when it runs: before that it could not handle it.
+            key = process_key(container.name, container.attempt)
+            if container.state == "running" and key not in self._signalled:
+                self._signalled.add(key)
+                self._event(
+                    "Normal", "Killing", f"Stopping container {container.name}", container.name
+                )
+                with contextlib.suppress(OSError):
+                    await self._shim.signal(key, self._stop_signal(container))
 
     def _stop_signal(self, record: ContainerRecord) -> int:
         container = next(c for c in self.pod.spec.containers if c.name == record.name)
         image = self._tools.images.get(container.image)
         return parse_signal(image.config.stop_signal if image else "")
-
-    async def _signal(self, record: ContainerRecord, signal: int) -> None:
-        with contextlib.suppress(OSError):
-            if self._shim:
-                await self._shim.signal(process_key(record.name, record.attempt), signal)
 
     async def _end(self) -> None:
         """Remove everything: this is where a pod leaves nothing behind."""
@@ -463,10 +499,6 @@ class PodWorker:
             # The agent died between making the sandbox and saying so; its network may be half made.
             await self._remove_sandbox()
             return
-        with contextlib.suppress(MinipodError):
-            self._context = resolve.pod_context(
-                config, self._tools.cgroup_parent, self.pod, record.sandbox, record.address
-            )
         for container in record.containers:
             if container.state not in ("running", "starting"):
                 continue
@@ -492,7 +524,8 @@ class PodWorker:
         """The sandbox is gone (a killed shim, a reboot): learn how containers ended, and clean up after it."""
         self._take_exits(read_exit_records(directory))
         if self.record.sandbox_up:
-            await self._lose_sandbox("it was gone when the agent came back")
+            self._lost = "it was gone when the agent came back"
+            await self._lose_sandbox()
         else:
             await self._remove_sandbox()
         for container in self.record.containers:
@@ -501,7 +534,9 @@ class PodWorker:
 
     # ---- commands in running containers ----
 
-    def running(self, name: str | None) -> tuple[ContainerRecord, ContainerContext, PodContext, Shim]:
+    def running(
+        self, name: str | None
+    ) -> tuple[ContainerRecord, ContainerContext, PodContext, Shim]:
         """Return what an exec into container *name* (None: the first) needs.
 
         Raises:
@@ -510,9 +545,11 @@ class PodWorker:
         """
         names = [c.name for c in self.pod.spec.containers]
         if name is not None and name not in names:
-            raise NotFound(f"pod {self.name} has no container {name}", f"it has: {', '.join(names)}")
+            raise NotFound(
+                f"pod {self.name} has no container {name}", f"it has: {', '.join(names)}"
+            )
         record = self.record.container(name or names[0])
-        if record.state != "running" or self._shim is None or self._context is None:
+        if record.state != "running" or self._shim is None:
             raise MinipodError(
                 f"container {record.name} of pod {self.name} is not running",
                 f"see minipod describe pod {self.pod.metadata.name}",
@@ -523,7 +560,7 @@ class PodWorker:
             self._runs[record.name] = resolve.container_context(
                 image, container, record.attempt, self._tools.seccomp()
             )
-        return record, self._runs[record.name], self._context, self._shim
+        return record, self._runs[record.name], self._sandbox_context(), self._shim
 
     def next_exec(self) -> tuple[int, asyncio.Future[Process]]:
         """Return a number for a command, and the future of its end."""
@@ -535,8 +572,6 @@ class PodWorker:
 
 def parse_signal(name: str) -> int:
     """Return the number of an image's ``StopSignal``: "SIGQUIT", "QUIT", "3" or "" (SIGTERM)."""
-    import signal
-
     if name.isdigit() and 0 < int(name) < 65:
         return int(name)
     full = name if name.startswith("SIG") else f"SIG{name}"

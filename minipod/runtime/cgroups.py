@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cgroups on v2, on v1, and on both side by side.
 
-A pod has one cgroup, ``<parent>/pod<uid>``, made in every hierarchy in use, and below it one for the sandbox and one for
-each run of a container. On v2 processes live only in the leaves. Killing and emptiness go through the cgroup2 hierarchy
-where one is mounted, even a bare one beside v1 controllers, because it has ``cgroup.kill`` and ``cgroup.events``.
+A pod has one cgroup, ``<parent>/pod<uid>``, made in every hierarchy in use, and below it one for the sandbox and
+one for each run of a container. On v2 processes live only in the leaves. Killing and emptiness go through the
+cgroup2 hierarchy where one is mounted, even a bare one beside v1 controllers, because it has ``cgroup.kill`` and
+``cgroup.events``.
 """
 
 from __future__ import annotations
@@ -97,10 +98,12 @@ class Cgroups:
 
     def pods(self) -> set[str]:
         """Return the names of the cgroups directly below the parent, over all hierarchies."""
-        result = set()
+        result: set[str] = set()
         for hierarchy in self._facts.hierarchies:
             with contextlib.suppress(FileNotFoundError):
-                result.update(e.name for e in os.scandir(f"{hierarchy.directory}/{self.parent}") if e.is_dir())
+                result.update(
+                    e.name for e in os.scandir(f"{hierarchy.directory}/{self.parent}") if e.is_dir()
+                )
         return result
 
     def processes(self, path: str) -> set[int]:
@@ -130,8 +133,8 @@ class Cgroups:
     async def kill(self, path: str) -> None:
         """Kill every process in *path* and below; returns when none is left.
 
-        Processes that a hostile pod forks meanwhile are caught too: ``cgroup.kill`` is atomic, and without it we go round
-        until the cgroup is empty.
+        Processes that a hostile pod forks meanwhile are caught too: ``cgroup.kill`` is atomic, and without it
+        we go round until the cgroup is empty.
         """
         home = self._facts.cgroup2
         kill = f"{home.directory}/{path}/cgroup.kill" if home else ""
@@ -141,7 +144,9 @@ class Cgroups:
             await self._wait_empty(f"{home.directory}/{path}/cgroup.events")
         while pids := self.processes(path):
             self._kill_all(path, pids)
-            await asyncio.sleep(0.01)  # cgroup v1 alone has no event for "empty" that a plain process can wait for
+            await asyncio.sleep(
+                0.01
+            )  # cgroup v1 alone has no event for "empty" that a plain process can wait for
 
     def _kill_all(self, path: str, pids: set[int]) -> None:
         with contextlib.ExitStack() as stack:
@@ -222,6 +227,8 @@ def _write(path: str, value: str) -> None:
     try:
         os.write(fd, value.encode())
     except OSError as error:
-        raise OSError(error.errno, f"{os.strerror(error.errno or 0)}, writing {value!r}", path) from error
+        raise OSError(
+            error.errno, f"{os.strerror(error.errno or 0)}, writing {value!r}", path
+        ) from error
     finally:
         os.close(fd)

@@ -23,10 +23,14 @@ def v1_lines(rules: tuple[Rule, ...]) -> list[str]:
     def shown(number: int) -> str:
         return "*" if number < 0 else str(number)
 
-    return [f"{kind} {shown(major)}:{shown(minor)} {access}" for kind, major, minor, access in rules]
+    return [
+        f"{kind} {shown(major)}:{shown(minor)} {access}" for kind, major, minor, access in rules
+    ]
 
 
-def _instruction(code: int, dst: int = 0, src: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
+def _instruction(
+    code: int, dst: int = 0, src: int = 0, offset: int = 0, immediate: int = 0
+) -> bytes:
     return struct.pack("<BBhi", code, src << 4 | dst, offset, immediate)
 
 

@@ -25,11 +25,22 @@ def gather() -> Facts:
         MinipodError: something is missing without which no pod can run.
     """
     held = _held_capabilities()
-    needed = {"SYS_ADMIN", "NET_ADMIN", "SETPCAP", "SETUID", "SETGID", "CHOWN", "MKNOD", "DAC_OVERRIDE", "SYS_CHROOT"}
+    needed = {
+        "SYS_ADMIN",
+        "NET_ADMIN",
+        "SETPCAP",
+        "SETUID",
+        "SETGID",
+        "CHOWN",
+        "MKNOD",
+        "DAC_OVERRIDE",
+        "SYS_CHROOT",
+    }
     missing = sorted(name for name in needed if not held >> CAPABILITIES.index(name) & 1)
     if missing:
         raise MinipodError(
-            f"the agent lacks the capabilities {', '.join(missing)}", "run it as root, outside of a container"
+            f"the agent lacks the capabilities {', '.join(missing)}",
+            "run it as root, outside of a container",
         )
     forced = os.environ.get(FORCE_FALLBACK, "").split(",")
     return Facts(
@@ -56,7 +67,8 @@ def _overlay_appends_layers() -> bool:
         return native.overlay_appends_layers()
     except OSError as error:
         raise MinipodError(
-            f"this kernel has no overlayfs ({error.strerror})", "modprobe overlay, or use a kernel that has it"
+            f"this kernel has no overlayfs ({error.strerror})",
+            "modprobe overlay, or use a kernel that has it",
         ) from error
 
 
@@ -105,5 +117,7 @@ def shortcomings(facts: Facts) -> list[str]:
         )
     missing = [name for name in ("cpu", "memory", "pids") if not facts.controls(name)]
     if missing:
-        result.append(f"no cgroup controller for {', '.join(missing)}: such limits are not enforced")
+        result.append(
+            f"no cgroup controller for {', '.join(missing)}: such limits are not enforced"
+        )
     return result

@@ -13,19 +13,46 @@ from minipod.plan import steps as s
 from minipod.runtime.shim import LaunchFailed
 
 _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
-    (s.Exec, errno.ENOENT): "check the command and the image's PATH; a script needs its interpreter in the image",
-    (s.Exec, errno.EACCES): "the file is not executable for the container's user, or is a directory",
-    (s.Exec, errno.ENOEXEC): "the file is no program for this machine: check the image's architecture or the #! line",
-    (s.OpenTree, errno.ENOENT): "the path does not exist on this host: create it or use type DirectoryOrCreate",
+    (
+        s.Exec,
+        errno.ENOENT,
+    ): "check the command and the image's PATH; a script needs its interpreter in the image",
+    (
+        s.Exec,
+        errno.EACCES,
+    ): "the file is not executable for the container's user, or is a directory",
+    (
+        s.Exec,
+        errno.ENOEXEC,
+    ): "the file is no program for this machine: check the image's architecture or the #! line",
+    (
+        s.OpenTree,
+        errno.ENOENT,
+    ): "the path does not exist on this host: create it or use type DirectoryOrCreate",
     (s.OpenTree, errno.ENOTDIR): "the path is not a directory on this host: check hostPath.type",
-    (s.Attach, errno.ENOTDIR): "a file cannot be mounted on a directory, nor the other way round: check mountPath",
-    (s.Attach, errno.ELOOP): "the image has a symbolic link where a mount point must be: use another image",
-    (s.NewOverlay, errno.EINVAL): "the root directory's filesystem cannot hold an overlay upper dir: set MINIPOD_ROOT_DIR",
+    (
+        s.Attach,
+        errno.ENOTDIR,
+    ): "a file cannot be mounted on a directory, nor the other way round: check mountPath",
+    (
+        s.Attach,
+        errno.ELOOP,
+    ): "the image has a symbolic link where a mount point must be: use another image",
+    (
+        s.NewOverlay,
+        errno.EINVAL,
+    ): "the root directory's filesystem cannot hold an overlay upper dir: set MINIPOD_ROOT_DIR",
     (s.NewFilesystem, errno.ENODEV): "this kernel lacks the filesystem",
     (s.MakeCgroup, errno.EINVAL): "the kernel does not take this value",
-    (s.Chdir, errno.EACCES): "the container's user may not enter this directory: set another workingDir",
+    (
+        s.Chdir,
+        errno.EACCES,
+    ): "the container's user may not enter this directory: set another workingDir",
     (s.Chdir, errno.ENOTDIR): "workingDir is not a directory in the image",
-    (None, errno.ENOSPC): "the disk is full, or a kernel limit is reached (sysctl user.max_*_namespaces, fs.mount-max)",
+    (
+        None,
+        errno.ENOSPC,
+    ): "the disk is full, or a kernel limit is reached (sysctl user.max_*_namespaces, fs.mount-max)",
     (None, errno.ENOMEM): "memory is short: raise resources.limits.memory or free some on the host",
     (None, errno.EPERM): "the kernel or a security module forbids it: see minipod doctor",
     (None, errno.ENOSYS): "this kernel is too old: minipod needs Linux 5.10 or later",
@@ -64,7 +91,9 @@ def launch_failed(
     name = errno.errorcode.get(error.errno, str(error.errno))
     words = f"{name}: {os.strerror(error.errno)}"
     if error.step == -2:
-        return StepFailed(f"{whose}: the shim refused {launch.describe()}: {words}", remedy(launch, error.errno))
+        return StepFailed(
+            f"{whose}: the shim refused {launch.describe()}: {words}", remedy(launch, error.errno)
+        )
     if error.step == -1:
         how = signal.Signals(error.detail & 0x7F).name if error.detail & 0x7F else "an exit"
         return StepFailed(
@@ -72,7 +101,9 @@ def launch_failed(
             "raise resources.limits.memory" if how == "SIGKILL" else "",
         )
     step = launch.steps[error.step]
-    what = f"{whose}: step {error.step + 1} ({step.describe()}{_element(step, error.detail)}): {words}"
+    what = (
+        f"{whose}: step {error.step + 1} ({step.describe()}{_element(step, error.detail)}): {words}"
+    )
     return StepFailed(what + _origin(step, lines, source), remedy(step, error.errno))
 
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from minipod.errors import MinipodError
@@ -35,7 +35,9 @@ class Origin:
 class Runtime:
     """What executes plans: one per agent."""
 
-    def __init__(self, facts: Facts, cgroups: Cgroups, network: Network, executables: Executables) -> None:
+    def __init__(
+        self, facts: Facts, cgroups: Cgroups, network: Network, executables: Executables
+    ) -> None:
         self.facts = facts
         self.cgroups = cgroups
         self.network = network
@@ -85,11 +87,15 @@ class Runtime:
         assert process is not None, "a container's plan ends in its launch"
         return process
 
-    async def execute(self, shim: Shim, launch: s.Launch, fds: Sequence[int], origin: Origin) -> Process:
+    async def execute(
+        self, shim: Shim, launch: s.Launch, fds: Sequence[int], origin: Origin
+    ) -> Process:
         """Launch a command in a running container; *fds* are its stdin, stdout and stderr, or none for a terminal."""
         return await self._launch(shim, launch, origin, fds)
 
-    async def _launch(self, shim: Shim, launch: s.Launch, origin: Origin, fds: Sequence[int] = ()) -> Process:
+    async def _launch(
+        self, shim: Shim, launch: s.Launch, origin: Origin, fds: Sequence[int] = ()
+    ) -> Process:
         with contextlib.ExitStack() as stack:
             sent = list(fds)
             if launch.into_cgroup:
@@ -99,7 +105,9 @@ class Runtime:
             try:
                 return await shim.launch(launch, sent)
             except LaunchFailed as error:
-                raise failure.launch_failed(launch, error, origin.whose, origin.lines, origin.source) from error
+                raise failure.launch_failed(
+                    launch, error, origin.whose, origin.lines, origin.source
+                ) from error
 
     async def _attach(self, step: s.AttachNetwork, pause: Process) -> None:
         netns, netlink = pause.fds
@@ -130,7 +138,9 @@ class Runtime:
 
     # ---- undoing ----
 
-    async def remove_sandbox(self, run_dir: str, cgroup: str, shim: Shim | None, link: PodLink | None) -> None:
+    async def remove_sandbox(
+        self, run_dir: str, cgroup: str, shim: Shim | None, link: PodLink | None
+    ) -> None:
         """End whatever is left of a pod's sandbox and remove it from the host: right after a crash, too.
 
         Volumes, logs and container directories stay; see :func:`remove_tree` for those.
@@ -149,14 +159,16 @@ class Runtime:
 
 
 @contextlib.contextmanager
-def _named(step: s.Step, origin: Origin):  # type: ignore[no-untyped-def]
+def _named(step: s.Step, origin: Origin) -> Iterator[None]:
     """Turn an OSError of a host step into words; everything else has its words already."""
     try:
         yield
     except MinipodError:
         raise
     except OSError as error:
-        raise failure.host_step_failed(step, error, origin.whose, origin.lines, origin.source) from error
+        raise failure.host_step_failed(
+            step, error, origin.whose, origin.lines, origin.source
+        ) from error
 
 
 def _make_directory(step: s.MakeDirectory) -> None:

@@ -103,7 +103,9 @@ class Shim:
         directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         records = null = -1
         try:
-            records = os.open("exits", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+            records = os.open(
+                "exits", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory
+            )
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
                 # Through the directory's fd: a path in /run may be longer than sun_path (unix(7)).
@@ -183,7 +185,9 @@ class Shim:
         except ConnectionError:
             return
 
-    async def _request(self, kind: str, key: str, *, status: int = 0, fds: Sequence[int] = ()) -> list[Process]:
+    async def _request(
+        self, kind: str, key: str, *, status: int = 0, fds: Sequence[int] = ()
+    ) -> list[Process]:
         self._serial += 1
         message = ffi.new("struct mp_msg *")
         message.type = getattr(lib, f"MP_{kind}")
@@ -211,7 +215,9 @@ class Shim:
         while True:
             try:
                 data, ancillary, _, _ = self._sock.recvmsg(
-                    _MESSAGE_SIZE, socket.CMSG_SPACE(16 * 4), socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                    _MESSAGE_SIZE,
+                    socket.CMSG_SPACE(16 * 4),
+                    socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
                 )
             except BlockingIOError:
                 return
