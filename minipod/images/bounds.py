@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an image may not exceed, and the one error that says that it is refused.
+
+An image is hostile input: every size, count and depth that it could choose has its bound here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class BadImage(ValueError):
+    """Something in an image is refused; the text says what and where, without a full stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of one image.
+
+    Attributes:
+        document: bytes of a manifest, an index or a config.
+        layers: layers of an image; overlayfs takes a few more than that.
+        entries: tar entries of all layers of an image, and members of an archive.
+        unpacked: bytes that all layers of an image, or a compressed archive, may decompress to.
+    """
+
+    document: int = 4 << 20
+    layers: int = 127
+    entries: int = 1_000_000
+    unpacked: int = 64 << 30
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left of the :class:`Limits` while an image is unpacked.
+
+    Attributes:
+        entries: tar entries that may still come.
+        unpacked: decompressed bytes that may still come.
+    """
+
+    entries: int
+    unpacked: int
+
+    @classmethod
+    def of(cls, limits: Limits) -> Budget:
+        """Return the whole budget."""
+        return cls(limits.entries, limits.unpacked)
+
+    def spend_entry(self) -> None:
+        """Count one tar entry.
+
+        Raises:
+            BadImage: there are more than allowed.
+        """
+        self.entries -= 1
+        if self.entries < 0:
+            raise BadImage("more entries than allowed")
+
+    def spend_bytes(self, count: int) -> None:
+        """Count *count* decompressed bytes.
+
+        Raises:
+            BadImage: there are more than allowed.
+        """
+        self.unpacked -= count
+        if self.unpacked < 0:
+            raise BadImage("decompresses to more bytes than allowed")

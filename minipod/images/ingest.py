@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes images from a source into the store: choose the platform, verify every byte, unpack the layers.
+
+Nothing is parsed before its size and digest are seen to be what leads to it said; nothing is visible before all is
+whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from minipod.errors import UsageError
+from minipod.images.bounds import BadImage, Budget, Limits
+from minipod.images.documents import (
+    INDEX_TYPES,
+    ConfigDocument,
+    Descriptor,
+    Index,
+    Manifest,
+    parse_config,
+    parse_document,
+)
+from minipod.images.layout import Layout
+from minipod.images.platforms import Platform, rank
+from minipod.images.reference import parse_reference
+from minipod.images.session import Session, Vanished, copy_checked
+from minipod.images.source import Root, Source
+from minipod.images.streams import MAGIC_LENGTH, Readable, Stream, compression_of, decompressed
+from minipod.images.unpack import unpack
+
+Progress = Callable[[dict[str, object]], None]
+
+_MAX_NESTING = 4
+_MAX_CANDIDATES = 256
+_REPORT_EVERY = 4 << 20
+_ATTEMPTS = 5
+
+
+def ingest(
+    layout: Layout,
+    source: Source,
+    *,
+    progress: Progress,
+    platform: Platform,
+    name: str | None,
+    limits: Limits,
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Take all images of *source* into the store; return (manifest digest, references) of each.
+
+    Args:
+        layout: the store.
+        source: where they come from.
+        progress: called with what happens: ``layer``, ``status``, ``done`` and ``total`` bytes.
+        platform: which of an image's platforms is wanted.
+        name: the reference to store the image under, instead of what it claims.
+        limits: the bounds that hold.
+
+    Raises:
+        UsageError: *name* is not a reference, or there is more than one image to name.
+        BadImage: an image is refused; nothing was changed.
+        OSError: it cannot be read or written; nothing was changed.
+    """
+    roots = source.roots()
+    if not roots:
+        raise BadImage("has no images")
+    if name is not None and len(roots) > 1:
+        raise UsageError(f"there are {len(roots)} images, and one name", "load it without a name")
+    with Session(layout) as session:
+        work = _Ingest(session, source, progress, platform, limits)
+        for _ in range(_ATTEMPTS):
+            images = [(root, *work.image(root)) for root in roots]
+            named = [(chosen, _references(root, seen, name)) for root, chosen, seen in images]
+            with contextlib.suppress(Vanished):
+                session.commit(named)
+                return [(descriptor.digest, references) for descriptor, references in named]
+    raise OSError(f"{layout.root}: the store changes faster than images can be added")
+
+
+class _Ingest:
+    """One run of :func:`ingest`."""
+
+    def __init__(
+        self,
+        session: Session,
+        source: Source,
+        progress: Progress,
+        platform: Platform,
+        limits: Limits,
+    ) -> None:
+        self._session = session
+        self._source = source
+        self._progress = progress
+        self._platform = platform
+        self._limits = limits
+        self._documents: dict[str, bytes] = {}
+
+    def image(self, root: Root) -> tuple[Descriptor, frozenset[str]]:
+        """Stage one image; return its manifest, and the digests that may be pinned to mean it."""
+        found: list[tuple[Descriptor, Platform]] = []
+        for descriptor in root.manifests:
+            self._candidates(descriptor, found, 0)
+        chosen = self._choose(found)
+        manifest, config = self._manifest(chosen)
+        self._keep(chosen)
+        self._keep(manifest.config)
+        budget = Budget.of(self._limits)
+        for number, (layer, diff_id) in enumerate(
+            zip(manifest.layers, config.diff_ids, strict=True)
+        ):
+            try:
+                self._layer(layer, diff_id, budget)
+            except BadImage as error:
+                raise BadImage(f"layer {number} ({layer.digest[:19]}…): {error}") from error
+        digests = frozenset(
+            {chosen.digest, *(d.digest for d in root.manifests if len(root.manifests) == 1)}
+        )
+        return chosen, digests
+
+    def _candidates(
+        self, descriptor: Descriptor, found: list[tuple[Descriptor, Platform]], nesting: int
+    ) -> None:
+        """Append the manifests below *descriptor*, with their platforms."""
+        if descriptor.media_type in INDEX_TYPES:
+            if nesting == _MAX_NESTING:
+                raise BadImage(f"index {descriptor.digest}: nested too deep")
+            index = parse_document(self._document(descriptor), descriptor.media_type, self._limits)
+            assert isinstance(index, Index)
+            for below in index.manifests:
+                # An index may list what it does not come with.
+                with contextlib.suppress(_Missing):
+                    self._candidates(below, found, nesting + 1)
+            return
+        if len(found) == _MAX_CANDIDATES:
+            raise BadImage(f"has more than {_MAX_CANDIDATES} platforms")
+        found.append((descriptor, descriptor.platform or self._manifest(descriptor)[1].platform))
+
+    def _choose(self, found: Sequence[tuple[Descriptor, Platform]]) -> Descriptor:
+        ranked = [(rank(self._platform, platform), descriptor) for descriptor, platform in found]
+        fitting = [(score, descriptor) for score, descriptor in ranked if score is not None]
+        if not fitting:
+            there = (
+                ", ".join(sorted({ascii(str(platform))[1:-1] for _, platform in found})) or "none"
+            )
+            raise BadImage(f"has no image for {self._platform}; what it has: {there}")
+        return min(fitting, key=lambda pair: pair[0])[1]
+
+    def _manifest(self, descriptor: Descriptor) -> tuple[Manifest, ConfigDocument]:
+        manifest = parse_document(self._document(descriptor), descriptor.media_type, self._limits)
+        assert isinstance(manifest, Manifest)
+        config = parse_config(self._document(manifest.config), self._limits)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise BadImage(
+                f"manifest has {len(manifest.layers)} layers, its config {len(config.diff_ids)}"
+            )
+        return manifest, config
+
+    def _document(self, descriptor: Descriptor) -> bytes:
+        """Return an index, manifest or config, verified."""
+        known = self._documents.get(descriptor.digest)
+        if known is None:
+            if descriptor.size > self._limits.document:
+                raise BadImage(
+                    f"blob {descriptor.digest}: has more than {self._limits.document} bytes"
+                )
+            buffer = io.BytesIO()
+            with self._open(descriptor) as data:
+                copy_checked(descriptor, data, buffer.write)
+            known = self._documents[descriptor.digest] = buffer.getvalue()
+        if len(known) != descriptor.size:
+            raise BadImage(
+                f"blob {descriptor.digest}: has {len(known)} bytes instead of {descriptor.size}"
+            )
+        return known
+
+    def _open(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
+        try:
+            return self._source.open_blob(descriptor)
+        except FileNotFoundError as error:
+            raise _Missing(f"blob {descriptor.digest} is missing") from error
+
+    def _keep(self, descriptor: Descriptor) -> None:
+        """Stage a document as a blob, anew also when the store has it: that one may be damaged."""
+        self._session.add_blob(descriptor, io.BytesIO(self._document(descriptor)))
+
+    def _layer(self, layer: Descriptor, diff_id: str, budget: Budget) -> None:
+        path = self._session.blob_path(layer.digest)
+        has_layer = self._session.has_layer(diff_id)
+        if path is not None and has_layer:
+            self._reporter("present", layer)(layer.size)
+            return
+        if path is None:
+            with self._open(layer) as data:
+                path = self._session.add_blob(
+                    layer, _Counted(data, self._reporter("copying", layer))
+                )
+        with open(path, "rb", buffering=0) as file:
+            kind = compression_of(file.read(MAGIC_LENGTH))
+            file.seek(0)
+            counted = _Counted(
+                file, self._reporter("checking" if has_layer else "unpacking", layer)
+            )
+            stream = Stream(decompressed(counted, kind), budget, hashed=True)
+            if has_layer:
+                _check_diff_id(stream, diff_id)
+            else:
+                with self._session.new_layer(diff_id) as fd:
+                    unpack(stream, fd, budget)
+                    _check_diff_id(stream, diff_id)
+        self._reporter("done", layer)(layer.size)
+
+    def _reporter(self, status: str, layer: Descriptor) -> Callable[[int], None]:
+        """Return what takes the number of bytes done so far, and reports it now and then."""
+        next_report = 0
+
+        def report(done: int) -> None:
+            nonlocal next_report
+            if done >= next_report or done == layer.size:
+                next_report = done + _REPORT_EVERY
+                self._progress(
+                    {"layer": layer.digest, "status": status, "done": done, "total": layer.size}
+                )
+
+        return report
+
+
+class _Missing(BadImage):
+    """The source does not have a blob."""
+
+
+class _Counted:
+    """Hands out what *data* does, and tells *report* how much that was."""
+
+    def __init__(self, data: Readable, report: Callable[[int], None]) -> None:
+        self._data = data
+        self._report = report
+        self._done = 0
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._data.read(size)
+        self._done += len(chunk)
+        if chunk:
+            self._report(self._done)
+        return chunk
+
+
+def _check_diff_id(stream: Stream, diff_id: str) -> None:
+    found = stream.digest()
+    if found != diff_id:
+        raise BadImage(f"decompressed it is {found}, but the config says {diff_id}")
+
+
+def _references(root: Root, pinned: frozenset[str], name: str | None) -> tuple[str, ...]:
+    """Return the normalised references of an image.
+
+    Raises:
+        UsageError: one is not a reference.
+        BadImage: one has a digest, which is another's: a pinned image must be what was pinned.
+    """
+    parsed = [parse_reference(text) for text in (root.names if name is None else (name,))]
+    for reference in parsed:
+        if reference.digest and reference.digest not in pinned:
+            raise BadImage(f"is not {reference.digest}, as the reference {str(reference)!a} says")
+    return tuple(dict.fromkeys(str(reference) for reference in parsed))

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The process that loads an image, so that the agent's loop stays free: ``python -m minipod.images.loader``.
+
+It reads one line of JSON from stdin: ``root`` (of the store), ``path`` or ``fd`` (inherited), and optionally ``name``
+and ``platform``. It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "status", "done", "total"}}``,
+then either ``{"done": [references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy", "reason",
+"exitCode"}}``, and exits with 0 or 1. A killed loader leaves nothing that the next sweep does not find.
+
+It parses hostile input as root; so before it reads any, it gives up what it does not need: the network, the System V
+objects, ever gaining privileges, and all capabilities but those that writing a layer takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, BinaryIO
+
+from minipod.errors import MinipodError
+from minipod.images.store import ImageStore
+
+# DAC_OVERRIDE also to read the archive; MKNOD and SYS_ADMIN for whiteouts and opaque directories.
+KEPT_CAPABILITIES = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap", "sys_admin")
+_MAX_REQUEST = 64 << 10
+
+
+def main() -> int:
+    """Serve one request from stdin; return the exit code."""
+    os.umask(0)
+    request = sys.stdin.buffer.readline(_MAX_REQUEST)
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whoever prints does not disturb the messages
+    try:
+        confine()
+        answer = load(json.loads(request), output)
+    except MinipodError as error:
+        answer = _error(error)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        answer = _error(MinipodError(f"image loader: {error!r}", "load it again"))
+    _write(output, answer)
+    output.close()
+    return 1 if "error" in answer else 0
+
+
+def load(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
+    """Load what *request* says, with progress to *output*; return the last message.
+
+    Raises:
+        MinipodError: the image is refused or cannot be loaded.
+        KeyError: the request lacks ``root``, or both ``path`` and ``fd``.
+    """
+    source = request["fd"] if request.get("fd") is not None else request["path"]
+    images = ImageStore(request["root"]).load(
+        source,
+        progress=lambda progress: _write(output, {"progress": progress}),
+        name=request.get("name"),
+        platform=request.get("platform"),
+    )
+    references = [name for image in images for name in image.references or (image.digest,)]
+    return {"done": references, "images": [image.digest for image in images]}
+
+
+def confine() -> None:
+    """Give up, in this process and for good, what loading does not need.
+
+    Raises:
+        OSError: the kernel refuses; then nothing may be loaded.
+    """
+    import prctl
+
+    from minipod.native import CLONE_NEWIPC, CLONE_NEWNET, unshare
+
+    prctl.set_name("minipod-loader")
+    # We are root of the host with whatever capabilities the agent has; the new namespaces need CAP_SYS_ADMIN, so first.
+    unshare(CLONE_NEWNET | CLONE_NEWIPC)
+    prctl.set_no_new_privs(1)
+    prctl.cap_inheritable.limit()
+    prctl.capbset.limit(*(getattr(prctl, f"CAP_{name.upper()}") for name in KEPT_CAPABILITIES))
+    prctl.cap_effective.limit(
+        *(getattr(prctl, f"CAP_{name.upper()}") for name in KEPT_CAPABILITIES)
+    )
+    prctl.cap_permitted.limit(
+        *(getattr(prctl, f"CAP_{name.upper()}") for name in KEPT_CAPABILITIES)
+    )
+
+
+def _write(output: BinaryIO, message: dict[str, Any]) -> None:
+    output.write(json.dumps(message).encode() + b"\n")
+    output.flush()
+
+
+def _error(error: MinipodError) -> dict[str, Any]:
+    details = {
+        "what": error.what,
+        "remedy": error.remedy,
+        "reason": error.reason,
+        "exitCode": error.exit_code,
+    }
+    return {"error": details}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
