@@ -47,6 +47,7 @@ class Network:
         self._thread = thread
         self._links: dict[str, PodLink] = {}
         self._attaching: dict[str, PodLink] = {}
+        self._admitted: set[PodLink] = set()
         self._elements: Batcher[PodLink | None] = Batcher(self._write)
         self._removals: Batcher[str] = Batcher(self._remove)
         self._closed = False
@@ -102,6 +103,18 @@ class Network:
         except OSError as error:
             raise _at_edge(error) from error
 
+    async def admit(self, link: PodLink) -> None:
+        """Let a pod's packets through the filter, ahead of :meth:`attach`, while its namespace is still being made.
+
+        Undone by :meth:`detach`.
+
+        Raises:
+            MinipodError: nft refused, or the owner or the address is attached already.
+        """
+        self._claim(link)
+        await self._elements.submit(link)
+        self._admitted.add(link)
+
     async def attach(self, link: PodLink, netns_fd: int, netlink_fd: int) -> None:
         """Connect a pod: a veth pair between the bridge and ``eth0`` in its namespace, with address and route.
 
@@ -120,7 +133,9 @@ class Network:
         self._attaching[link.owner] = link
         try:
             # Fail closed: a pod gets no port before the filter knows it.
-            await self._elements.submit(link)
+            if link not in self._admitted:
+                await self._elements.submit(link)
+            self._admitted.discard(link)
             await self._job(self._host.connect, link, netns_fd, netlink_fd, self._wanted)
         except BaseException as error:
             undo = asyncio.ensure_future(self.detach(link))
@@ -138,6 +153,7 @@ class Network:
             OSError: the kernel refused.
             MinipodError: nft refused.
         """
+        self._admitted.discard(link)
         if self._links.get(link.owner) == link:
             del self._links[link.owner]
         if any(other.address == link.address for other in self._links.values()):

@@ -55,19 +55,26 @@ class Runtime:
         """
         shim: Shim | None = None
         pause: Process | None = None
-        for step in steps:
-            with _named(step, origin):
-                if isinstance(step, s.StartShim):
-                    shim = Shim.start(step.run_dir, step.label, self._executables)
-                    on_shim(shim)
-                elif isinstance(step, s.Launch):
-                    assert shim is not None, "a plan starts its shim before it launches"
-                    pause = await self._launch(shim, step, origin)
-                elif isinstance(step, s.AttachNetwork):
-                    assert pause is not None, "a plan launches its sandbox before it attaches it"
-                    await self._attach(step, pause)
-                else:
-                    self._host_step(step)
+        # The packet filter learns of the pod while its namespaces are made: nft takes as long as all of that.
+        joins = next((step for step in steps if isinstance(step, s.AttachNetwork)), None)
+        admitted = asyncio.ensure_future(self._admit(joins))
+        try:
+            for step in steps:
+                with _named(step, origin):
+                    if isinstance(step, s.StartShim):
+                        shim = Shim.start(step.run_dir, step.label, self._executables)
+                        on_shim(shim)
+                    elif isinstance(step, s.Launch):
+                        assert shim is not None, "a plan starts its shim before it launches"
+                        pause = await self._launch(shim, step, origin)
+                    elif isinstance(step, s.AttachNetwork):
+                        assert pause is not None, "a plan attaches what it has launched"
+                        await self._attach(step, pause, admitted)
+                    else:
+                        self._host_step(step)
+        finally:
+            admitted.cancel()
+            await asyncio.gather(admitted, return_exceptions=True)
         assert shim is not None and pause is not None, "a sandbox's plan has a shim and a launch"
         return shim, pause
 
@@ -109,18 +116,17 @@ class Runtime:
                     launch, error, origin.whose, origin.lines, origin.source
                 ) from error
 
-    async def _attach(self, step: s.AttachNetwork, pause: Process) -> None:
+    async def _admit(self, step: s.AttachNetwork | None) -> None:
+        if step is not None:
+            await self.network.admit(_pod_link(step))
+
+    async def _attach(
+        self, step: s.AttachNetwork, pause: Process, admitted: asyncio.Future[None]
+    ) -> None:
         netns, netlink = pause.fds
         try:
-            link = PodLink(
-                owner=step.owner,
-                address=step.address,
-                prefix_len=step.prefix_len,
-                gateway=step.gateway,
-                host_ifname=step.host_ifname,
-                mac=step.mac,
-            )
-            await self.network.attach(link, netns, netlink)
+            await admitted
+            await self.network.attach(_pod_link(step), netns, netlink)
         finally:
             for fd in pause.fds:
                 os.close(fd)
@@ -156,6 +162,17 @@ class Runtime:
             await self.network.detach(link)
         await self.cgroups.remove(cgroup)
         await remove_tree(run_dir)
+
+
+def _pod_link(step: s.AttachNetwork) -> PodLink:
+    return PodLink(
+        owner=step.owner,
+        address=step.address,
+        prefix_len=step.prefix_len,
+        gateway=step.gateway,
+        host_ifname=step.host_ifname,
+        mac=step.mac,
+    )
 
 
 @contextlib.contextmanager
