@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from minipod.agent.server import Call, Handler
 from minipod.errors import MinipodError, NotFound, UsageError
@@ -128,7 +128,14 @@ class ImageService:
         references = call.request.get("references") or []
         for reference in references:
             self._find(reference)
-        style = str(call.request.get("format") or "oci-archive")
+        style: Literal["oci-archive", "docker-archive"] = "oci-archive"
+        match call.request.get("format") or style:
+            case "oci-archive":
+                pass
+            case "docker-archive":
+                style = "docker-archive"
+            case other:
+                raise UsageError(f"unknown format {other!r}", "use oci-archive or docker-archive")
         target = os.fdopen(os.dup(call.fds[0]), "wb")
 
         def write() -> None:
