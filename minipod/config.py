@@ -77,10 +77,15 @@ def _from_file(named: str | None, names: set[str]) -> dict[str, str]:
     try:
         raw = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"config file {path}: {error}", "mend the file or unset MINIPOD_CONFIG") from error
+        raise UsageError(
+            f"config file {path}: {error}", "mend the file or unset MINIPOD_CONFIG"
+        ) from error
     for name, value in raw.items():
         if name not in names:
-            raise UsageError(f"config file {path}: unknown setting {name!r}", f"known: {', '.join(sorted(names))}")
+            raise UsageError(
+                f"config file {path}: unknown setting {name!r}",
+                f"known: {', '.join(sorted(names))}",
+            )
         if not isinstance(value, str):
             raise UsageError(f"config file {path}: {name} must be a string", f'write {name} = "…"')
     return raw

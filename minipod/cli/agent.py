@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``minipod agent``: the process behind the socket. Other verbs start it when they need it; these do not."""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import Annotated, Any
+
+import typer
+
+from minipod.cli.options import SETTINGS, examples, session
+
+app = typer.Typer(
+    help="See, stop or run the agent, which does the work behind the other verbs.",
+    epilog=examples("minipod agent status", "minipod agent stop"),
+    **SETTINGS,
+)
+
+_STOP_TIMEOUT = 60.0  # seconds
+
+
+@app.command(epilog=examples("minipod agent status", "minipod agent status -o json"))
+def status(
+    ctx: typer.Context,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="json|yaml", help="How to print.")] = "",
+) -> None:
+    """Show whether the agent runs, and where it lives; exit code 1 when it does not run."""
+    from minipod.cli.client import AgentDown, call
+    from minipod.cli.output import check_format, dump
+
+    form = check_format(output, ("json", "yaml"))
+    try:
+        with call(session(ctx).config, {"verb": "agent-status"}, start=False) as answer:
+            done = answer.finish()
+    except AgentDown:
+        print("the agent is not running")
+        raise typer.Exit(1) from None
+    if form:
+        dump(done, form)
+    else:
+        _show(done)
+
+
+def _show(done: dict[str, Any]) -> None:
+    from minipod.cli.output import say
+    from minipod.cli.podtable import human_duration
+
+    for name, value in done.items():
+        if name == "uptimeSeconds":
+            say(f"{'uptime:':<16}{human_duration(float(value))}")
+        elif isinstance(value, list):
+            for item in value:
+                say(f"{name + ':':<16}{item}")
+        else:
+            say(f"{name + ':':<16}{value}")
+
+
+@app.command(epilog=examples("minipod agent stop"))
+def stop(
+    ctx: typer.Context,
+    force: Annotated[bool, typer.Option("--force", help="Do not wait for requests in progress.")] = False,
+) -> None:
+    """Stop the agent; pods go on running."""
+    from minipod.cli.client import AgentDown, call, peer_pid
+    from minipod.errors import MinipodError
+
+    try:
+        with call(session(ctx).config, {"verb": "agent-stop", "force": force}, start=False) as answer:
+            pid, _ = peer_pid(answer)
+            # Taken while it serves us: the number cannot be another process's yet.
+            process = _pidfd(pid)
+            try:
+                answer.finish()
+                if process >= 0 and not select.select([process], [], [], _STOP_TIMEOUT)[0]:
+                    raise MinipodError(
+                        f"the agent, pid {pid}, was told to stop but did not within {_STOP_TIMEOUT:.0f} s",
+                        f"its log is {session(ctx).config.root_dir}/agent.log",
+                    )
+            finally:
+                if process >= 0:
+                    os.close(process)
+    except AgentDown:
+        print("the agent is not running")
+        return
+    print("the agent has stopped; pods go on running")
+
+
+def _pidfd(pid: int) -> int:
+    """Return a pidfd to wait for the agent's end with, or -1 when it is out of sight."""
+    if pid in (0, os.getpid()):  # 0: in a pid namespace that we do not see into
+        return -1
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return -1
+
+
+@app.command(epilog=examples("minipod agent run"))
+def run(ctx: typer.Context) -> None:
+    """Run the agent in the foreground, for a service manager or for debugging."""
+    from minipod.cli.client import must_be_root
+
+    config = session(ctx).config
+    if os.geteuid() != 0:
+        raise must_be_root()
+    # The agent reads its config as a process of its own does.
+    os.environ.update(config.to_env())
+    from minipod.agent.main import main
+
+    raise typer.Exit(main([]))

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verbs, found by name and loaded when they are called for, and the options that stand before them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+import typer.main
+
+# typer has no public name for the base of its usage errors; pyproject.toml bounds its version.
+from typer._click.exceptions import ClickException
+from typer.core import TyperGroup
+
+from minipod.cli.options import SETTINGS, Namespace, Session, examples
+from minipod.errors import UsageError
+
+# What is shown as help, in this order: where each verb's command is.
+VERBS = {
+    "run": ("run", "app"),
+    "create": ("create", "app"),
+    "apply": ("create", "apply_app"),
+    "get": ("get", "app"),
+    "describe": ("describe", "app"),
+    "logs": ("logs", "app"),
+    "exec": ("exec", "app"),
+    "delete": ("delete", "app"),
+    "wait": ("wait", "app"),
+    "events": ("events", "app"),
+    "image": ("image", "app"),
+    "plan": ("plan", "app"),
+    "doctor": ("doctor", "app"),
+    "agent": ("agent", "app"),
+    "version": ("version", "app"),
+}
+NAME = "minipod"
+COMPLETION = "_MINIPOD_COMPLETE"
+
+
+class Verbs(TyperGroup):
+    """Loads a verb's module when it is asked for: building all commands would double the start-up time."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return all verbs, in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a verb, or None."""
+        if cmd_name not in VERBS:
+            return None
+        module, name = VERBS[cmd_name]
+        return typer.main.get_command(getattr(import_module(f"minipod.cli.{module}"), name))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the verb that *args* starts with, and say which one may have been meant."""
+        if args[0] not in VERBS and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            meant = f"; did you mean {close[0]}?" if close else ""
+            ctx.fail(f"there is no verb {args[0]!r}{meant}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **{**SETTINGS, "add_completion": True},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from minipod.cli.version import show
+
+        show()
+        raise typer.Exit
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        "sudo minipod image load busybox.tar",
+        "sudo minipod run pod.yaml",
+        "sudo minipod get pods -A",
+    )
+    + "\n\nWhere an instance lives is told by the options before the verb, by MINIPOD_* variables "
+    "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also --log-dir, --bridge, "
+    "--link-prefix, --pod-cidr, --nft-table and --cgroup-parent.",
+)
+def _before_the_verb(
+    ctx: typer.Context,
+    root_dir: Annotated[str | None, typer.Option("--root-dir", metavar="DIR", help="Persistent state.")] = None,
+    run_dir: Annotated[
+        str | None, typer.Option("--run-dir", metavar="DIR", help="Volatile state, with the agent's socket.")
+    ] = None,
+    log_dir: Annotated[str | None, typer.Option("--log-dir", metavar="DIR", hidden=True)] = None,
+    bridge: Annotated[str | None, typer.Option("--bridge", metavar="LINK", hidden=True)] = None,
+    link_prefix: Annotated[str | None, typer.Option("--link-prefix", metavar="NAME", hidden=True)] = None,
+    pod_cidr: Annotated[str | None, typer.Option("--pod-cidr", metavar="RANGE", hidden=True)] = None,
+    nft_table: Annotated[str | None, typer.Option("--nft-table", metavar="NAME", hidden=True)] = None,
+    cgroup_parent: Annotated[str | None, typer.Option("--cgroup-parent", metavar="PATH", hidden=True)] = None,
+    namespace: Namespace = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Run Kubernetes Pods on this machine, straight on the kernel's namespaces."""
+    flags = {
+        "root_dir": root_dir,
+        "run_dir": run_dir,
+        "log_dir": log_dir,
+        "bridge": bridge,
+        "link_prefix": link_prefix,
+        "pod_cidr": pod_cidr,
+        "nft_table": nft_table,
+        "cgroup_parent": cgroup_parent,
+    }
+    ctx.obj = Session(flags, namespace)
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def run(args: list[str]) -> int:
+    """Run the command line *args*; return the exit code.
+
+    Raises:
+        UsageError: typer refused the command line.
+        MinipodError: what the verb said.
+    """
+    command: Any = typer.main.get_command(app)
+    if COMPLETION in os.environ:
+        return _complete(command)
+    # Not through command.main(): it turns a closed pipe and an interrupt into exit codes of its own.
+    try:
+        with command.make_context(NAME, args) as ctx:
+            command.invoke(ctx)
+    except typer.Exit as end:
+        return end.exit_code
+    except ClickException as error:
+        raise _refusal(error) from None
+    return 0
+
+
+def _refusal(error: ClickException) -> UsageError:
+    """Return typer's *error* in our own form."""
+    text = error.format_message().rstrip(".")
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx else NAME
+    verb = path.removeprefix(NAME).strip()
+    words = text[:1].lower() + text[1:]
+    return UsageError(f"{verb}: {words}" if verb else words, f"{path} --help")
+
+
+def _complete(command: Any) -> int:
+    """Answer a shell that completes; whatever goes wrong, it is not for the user's prompt."""
+    # typer would import rich, which takes longer than all the rest, only to find no markup in our texts.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    try:
+        command.main(prog_name=NAME, standalone_mode=False)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except Exception:
+        return 1
+    return 0

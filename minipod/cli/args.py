@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands on the command line: kinds and names, durations, manifests."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+
+from minipod.errors import UsageError
+
+_KINDS = {
+    **dict.fromkeys(("pods", "pod", "po", "all"), "pods"),
+    **dict.fromkeys(("events", "event", "ev"), "events"),
+}
+_MAX_MANIFEST = 1024 * 1024  # bytes; what the agent reads
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|us|µs|ns|m|s))+")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|µs|ns|m|s)")
+
+
+def parse_targets(words: Sequence[str], kinds: Sequence[str] = ("pods",)) -> tuple[str, list[str]]:
+    """Return kind and names of ``pods A B``, ``pod/A pod/B`` or ``pods``.
+
+    Raises:
+        UsageError: no kind, one that is not among *kinds*, or both forms mixed.
+    """
+    if not words:
+        raise UsageError("what is meant? no kind is named", f"name one: {', '.join(kinds)}, or pod/NAME")
+    if not any("/" in word for word in words):
+        return _kind(words[0], kinds), list(words[1:])
+    pairs = [word.split("/", 1) for word in words]
+    if any(len(pair) == 1 for pair in pairs):
+        raise UsageError("kind/NAME and plain names cannot be mixed", "write pod/A pod/B, or pods A B")
+    found = {_kind(pair[0], kinds) for pair in pairs}
+    if len(found) > 1:
+        raise UsageError("one command is for one kind", "ask once for each")
+    if not all(pair[1] for pair in pairs):
+        raise UsageError("there is no name behind the /", "write pod/NAME")
+    return found.pop(), [pair[1] for pair in pairs]
+
+
+def _kind(word: str, kinds: Sequence[str]) -> str:
+    kind = _KINDS.get(word.lower().removesuffix(".v1"))
+    if kind not in kinds:
+        raise UsageError(f"there is no kind {word!r} here", f"there are: {', '.join(kinds)}")
+    return str(kind)
+
+
+def pod_name(word: str) -> str:
+    """Return the name in ``NAME`` or ``pod/NAME``.
+
+    Raises:
+        UsageError: it is of another kind, or empty.
+    """
+    name = parse_targets([word])[1][0] if "/" in word else word
+    if not name:
+        raise UsageError("the name of the pod is empty", "minipod get pods shows the names")
+    return name
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a Go duration (``1h30m``, ``5s``, ``100ms``), or of a plain number.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    if not _DURATION.fullmatch(text):
+        raise UsageError(f"{text!r} is no duration", "write it as 30s, 5m or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def read_manifest(name: str) -> tuple[str, str]:
+    """Return the text of the file *name* (``-``: standard input) and what to call it in messages.
+
+    Raises:
+        UsageError: it cannot be read, is too big, or is not UTF-8.
+    """
+    source = "<stdin>" if name == "-" else name
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(_MAX_MANIFEST + 1)
+        else:
+            with open(name, "rb") as file:
+                data = file.read(_MAX_MANIFEST + 1)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{source}: {reason}", "name a manifest, or - for standard input") from error
+    if len(data) > _MAX_MANIFEST:
+        raise UsageError(f"{source}: larger than 1 MiB", "split it into several files")
+    try:
+        return data.decode("utf-8-sig"), source
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UsageError(f"{source}:{line}: not UTF-8", "save the file as UTF-8") from error

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The socket to the agent: one request per connection, JSON lines both ways, fds beside them.
+
+The client sends ``{"verb": …}``; the agent answers ``{"event": …}`` lines and last ``{"done": …}`` or
+``{"error": Status}``. Closing the connection cancels what was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from minipod.errors import MinipodError
+
+if TYPE_CHECKING:
+    from minipod.config import Config
+
+Json = dict[str, Any]
+
+_CHUNK = 262144
+_MAX_FDS = 8
+_MAX_PATH = 107  # sockaddr_un has 108 bytes with the NUL: unix(7)
+
+
+class AgentDown(MinipodError):
+    """No agent runs, and none was to be started."""
+
+    reason = "ServiceUnavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the agent is not running", "any command that needs it starts it: minipod get pods")
+
+
+class Call:
+    """One request in progress. A context manager: leaving it cancels what is not done.
+
+    Attributes:
+        done: the agent's last word, or None before it came.
+        fds: what the agent sent along; closed with the call unless taken out.
+    """
+
+    def __init__(self, sock: socket.socket, config: Config) -> None:
+        self._sock = sock
+        self._log = f"{config.root_dir}/agent.log"
+        self._rest = b""
+        self.done: Json | None = None
+        self.fds: list[int] = []
+
+    def __enter__(self) -> Call:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and the fds that nobody took."""
+        self._sock.close()
+        while self.fds:
+            os.close(self.fds.pop())
+
+    def fileno(self) -> int:
+        """Return the socket's fd, for poll."""
+        return self._sock.fileno()
+
+    def send(self, message: Json, fds: Sequence[int] = ()) -> None:
+        """Send one line, with *fds* beside it."""
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        # When the agent has ended the call already, its last word says why.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            if fds:
+                data = data[socket.send_fds(self._sock, [data], list(fds)) :]
+            self._sock.sendall(data)
+
+    def receive(self) -> list[Json]:
+        """Wait for data and return the events that it completes; sets :attr:`done` at the end.
+
+        Raises:
+            MinipodError: the agent's error, or it went away.
+        """
+        try:
+            data, fds, _, _ = socket.recv_fds(self._sock, _CHUNK, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            data, fds = b"", []
+        self.fds.extend(fds)
+        if not data:
+            raise MinipodError(
+                "the agent went away in the middle of the answer", f"pods go on without it; its log is {self._log}"
+            )
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        events = []
+        for line in lines:
+            message = json.loads(line)
+            if "error" in message:
+                raise MinipodError.from_status(message["error"])
+            if "done" in message:
+                self.done = message["done"] or {}
+                break
+            events.append(message["event"])
+        return events
+
+    def __iter__(self) -> Iterator[Json]:
+        """Yield the events until the agent is done."""
+        while self.done is None:
+            yield from self.receive()
+
+    def finish(self) -> Json:
+        """Skip the events that are left and return the agent's last word."""
+        for _ in self:
+            pass
+        assert self.done is not None
+        return self.done
+
+
+def call(
+    config: Config, request: Json, fds: Sequence[int] = (), *, start: bool = True, timeout: float | None = None
+) -> Call:
+    """Send *request* to the agent and return the call.
+
+    Args:
+        config: whose agent.
+        request: ``{"verb": …}``.
+        fds: file descriptors to send along; the caller keeps, and closes, its own.
+        start: start the agent when none runs.
+        timeout: seconds that any wait may take (``TimeoutError``), or None.
+
+    Raises:
+        AgentDown: none runs and *start* is false.
+        MinipodError: it cannot be reached or started.
+    """
+    result = Call(connect(config, start=start), config)
+    try:
+        if timeout is not None:
+            result._sock.settimeout(timeout)
+        result.send(request, fds)
+    except BaseException:
+        result.close()
+        raise
+    return result
+
+
+def connect(config: Config, *, start: bool = True) -> socket.socket:
+    """Return a connection to the agent; see :func:`call`."""
+    if sock := try_connect(config):
+        return sock
+    if not start:
+        raise AgentDown
+    if os.geteuid() != 0:
+        raise must_be_root()
+    from minipod.cli.start import ensure_agent
+
+    return ensure_agent(config)
+
+
+def try_connect(config: Config) -> socket.socket | None:
+    """Return a connection to the agent, or None when nobody listens."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _connect(sock, config.socket)
+        _check_peer(sock, config.socket)
+    except (FileNotFoundError, ConnectionRefusedError):
+        sock.close()
+        return None
+    except PermissionError:
+        sock.close()
+        raise must_be_root() from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _connect(sock: socket.socket, path: str) -> None:
+    if len(os.fsencode(path)) <= _MAX_PATH:
+        sock.connect(path)
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{fd}/{name}")
+    finally:
+        os.close(fd)
+
+
+def peer_pid(sock: socket.socket | Call) -> tuple[int, int]:
+    """Return the process and the user at the other end (``SO_PEERCRED``, unix(7))."""
+    import struct
+
+    inner = sock._sock if isinstance(sock, Call) else sock
+    pid, uid, _ = struct.unpack("3i", inner.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid
+
+
+def _check_peer(sock: socket.socket, path: str) -> None:
+    # Whoever could put a socket there would be sent manifests, and the user's terminal.
+    _, uid = peer_pid(sock)
+    if uid not in (0, os.geteuid()):
+        raise MinipodError(f"{path}: the process behind it belongs to uid {uid}, not to root", "choose another --run-dir")
+
+
+def must_be_root() -> MinipodError:
+    """Return the error for a user who may not."""
+    import shlex
+
+    return MinipodError("must run as root", f"sudo minipod {shlex.join(sys.argv[1:])}".rstrip())

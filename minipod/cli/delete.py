@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``minipod delete``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from minipod.cli.options import SETTINGS, Namespace, Selector, Session, complete_targets, examples, session
+
+app = typer.Typer(**SETTINGS)
+
+
+@app.command(
+    epilog=examples(
+        "minipod delete pod web",
+        "minipod delete -f pod.yaml",
+        "minipod delete pods --all --grace-period 5",
+        "minipod delete pod/web --now",
+    )
+)
+def delete(
+    ctx: typer.Context,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[pod NAME...|pod/NAME...]", help="What to delete.", autocompletion=complete_targets),
+    ] = None,
+    filename: Annotated[
+        list[str] | None, typer.Option("--filename", "-f", metavar="FILE", help="The pods of this manifest.")
+    ] = None,
+    grace_period: Annotated[
+        int | None, typer.Option("--grace-period", metavar="SECONDS", min=-1, help="Until KILL; -1: the pod's own.")
+    ] = None,
+    now: Annotated[bool, typer.Option("--now", help="As --grace-period 1.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="As --grace-period 0.")] = False,
+    all_pods: Annotated[bool, typer.Option("--all", help="All pods of the namespace.")] = False,
+    selector: Selector = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when they are gone.")] = True,
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="No error when there is no such pod.")
+    ] = False,
+    namespace: Namespace = None,
+) -> None:
+    """Stop pods and remove them."""
+    from minipod.cli.args import parse_targets, read_manifest
+    from minipod.errors import UsageError
+
+    if not targets and not filename:
+        raise UsageError("delete: nothing to delete is named", "minipod delete pod NAME, or -f FILE")
+    kind, names = parse_targets(targets) if targets else ("pods", [])
+    ways = sum((bool(names), bool(filename), all_pods, bool(selector)))
+    if ways == 0:
+        raise UsageError("delete: which pods?", "name them, or use -l or --all")
+    if ways > 1 and not (all_pods and selector and ways == 2):
+        raise UsageError("delete: names, -f, -l and --all exclude each other", "use one of them")
+    where = session(ctx)
+    request: dict[str, Any] = {
+        "verb": "delete",
+        "kind": kind,
+        "namespace": where.namespace(namespace),
+        "gracePeriodSeconds": _grace(grace_period, now, force),
+        "all": all_pods,
+        "selector": selector,
+        "wait": wait,
+    }
+    wanted = [request | {"names": names}]
+    if filename:
+        texts = (read_manifest(file) for file in filename)
+        wanted = [request | {"manifest": text, "source": source} for text, source in texts]
+    for one in wanted:
+        _delete(where, one, force=force, ignore_not_found=ignore_not_found)
+
+
+def _delete(where: Session, request: dict[str, Any], *, force: bool, ignore_not_found: bool) -> None:
+    from minipod.cli.client import call
+    from minipod.cli.output import say
+    from minipod.errors import MinipodError
+
+    deleted = False
+    try:
+        with call(where.config, request) as answer:
+            for event in answer:
+                kind, _, name = event["deleted"].partition("/")
+                say(f'{kind} "{name}" {"force deleted" if force else "deleted"}')
+                sys.stdout.flush()
+                deleted = True
+    except MinipodError as error:
+        if ignore_not_found and error.reason == "NotFound":
+            return
+        raise
+    if not deleted:
+        print("No resources found.", file=sys.stderr)
+
+
+def _grace(seconds: int | None, now: bool, force: bool) -> int | None:
+    """Return the grace period that is asked for, or None for the pod's own.
+
+    Raises:
+        UsageError: two different ones are.
+    """
+    from minipod.errors import UsageError
+
+    asked = {
+        *([seconds] if seconds is not None and seconds >= 0 else []),
+        *([1] if now else []),
+        *([0] if force else []),
+    }
+    if len(asked) > 1:
+        raise UsageError("--grace-period, --now and --force say different things", "use one of them")
+    return asked.pop() if asked else None

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``minipod describe``: a pod in words, in kubectl's layout (``pkg/describe/describe.go``)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from minipod.cli.options import SETTINGS, Namespace, Selector, complete_targets, examples, session
+
+Json = dict[str, Any]
+
+app = typer.Typer(**SETTINGS)
+
+NONE = "<none>"
+_STEP = "  "
+
+
+@app.command(epilog=examples("minipod describe pod web", "minipod describe pod/web -n demo"))
+def describe(
+    ctx: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="pod [NAME]...|pod/NAME...", help="Which pods.", autocompletion=complete_targets),
+    ],
+    selector: Selector = "",
+    namespace: Namespace = None,
+) -> None:
+    """Show all that is known of pods, with their events."""
+    from minipod.cli.args import parse_targets
+    from minipod.cli.get import fetch, say_none
+
+    kind, names = parse_targets(targets)
+    where = session(ctx)
+    within = where.namespace(namespace)
+    request = {"verb": "get", "kind": kind, "namespace": within, "names": names, "selector": selector, "watch": False}
+    pods = fetch(where, request)
+    if not pods:
+        say_none(within)
+        return
+    events = fetch(where, {**request, "kind": "events", "names": [], "selector": ""})
+    for i, pod in enumerate(pods):
+        own = [e for e in events if e.get("involvedObject", {}).get("uid") == pod["metadata"].get("uid")]
+        print("\n\n" * bool(i) + "\n".join(pod_lines(pod, own, time.time())))
+
+
+def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
+    """Return the lines about *pod*, safe for a terminal; *now* is in seconds since the epoch."""
+    from minipod.cli.output import escape
+
+    spec, status = pod.get("spec", {}), pod.get("status", {})
+    lines = [
+        *_head(pod),
+        *_containers("Init Containers", spec.get("initContainers", []), status.get("initContainerStatuses", [])),
+        *_containers("Containers", spec.get("containers", []), status.get("containerStatuses", [])),
+        *_conditions(status.get("conditions", [])),
+        *_volumes(spec.get("volumes", [])),
+        _pair("QoS Class", status.get("qosClass"), 17),
+        *_events(events, now),
+    ]
+    return [escape(line) for line in lines]
+
+
+def _head(pod: Json) -> list[str]:
+    meta, spec, status = pod["metadata"], pod.get("spec", {}), pod.get("status", {})
+    phase = status.get("phase")
+    if meta.get("deletionTimestamp"):
+        phase = f"Terminating (since {meta['deletionTimestamp']})"
+    pairs = [
+        ("Name", meta["name"]),
+        ("Namespace", meta.get("namespace")),
+        ("UID", meta.get("uid")),
+        ("Node", spec.get("nodeName") or status.get("hostIP")),
+        ("Start Time", status.get("startTime")),
+    ]
+    lines = [_pair(name, value, 17) for name, value in pairs]
+    lines += _mapping("Labels", meta.get("labels", {}), "=", 17)
+    lines += _mapping("Annotations", meta.get("annotations", {}), ": ", 17)
+    lines.append(_pair("Status", phase, 17))
+    lines += [_pair(name, status[name.lower()], 17) for name in ("Reason", "Message") if status.get(name.lower())]
+    lines.append(_pair("IP", status.get("podIP"), 17))
+    lines.append("IPs:")
+    lines += [f"{_STEP}IP:  {item['ip']}" for item in status.get("podIPs", [])] or [f"{_STEP}{NONE}"]
+    return lines
+
+
+def _pair(name: str, value: object, width: int, indent: str = "") -> str:
+    shown = NONE if value is None or value == "" else str(value)
+    return f"{indent}{name + ':':<{width - len(indent)}}{shown}"
+
+
+def _mapping(name: str, values: dict[str, Any], sign: str, width: int) -> list[str]:
+    texts = [f"{key}{sign}{values[key]}" for key in sorted(values)] or [NONE]
+    return [_pair(name, texts[0], width), *(" " * width + text for text in texts[1:])]
+
+
+def _containers(title: str, containers: Sequence[Json], statuses: Sequence[Json]) -> list[str]:
+    if not containers:
+        return []
+    by_name = {status["name"]: status for status in statuses}
+    lines = [f"{title}:"]
+    for container in containers:
+        status = by_name.get(container["name"], {})
+        lines.append(f"{_STEP}{container['name']}:")
+        lines += [2 * _STEP + line for line in _container(container, status)]
+    return lines
+
+
+def _container(container: Json, status: Json) -> list[str]:
+    ports = container.get("ports", [])
+    pairs = [
+        ("Container ID", status.get("containerID")),
+        ("Image", container.get("image")),
+        ("Image ID", status.get("imageID")),
+        ("Port", ", ".join(f"{p.get('containerPort')}/{p.get('protocol', 'TCP')}" for p in ports)),
+        ("Host Port", ", ".join(f"{p.get('hostPort', 0)}/{p.get('protocol', 'TCP')}" for p in ports)),
+    ]
+    lines = [_pair(name, value, 16) for name, value in pairs]
+    for name, key in (("Command", "command"), ("Args", "args")):
+        if container.get(key):
+            lines += [f"{name}:", *(_STEP + line for word in container[key] for line in str(word).split("\n"))]
+    lines += _state("State", status.get("state", {}) or {"waiting": {}})
+    if status.get("lastState"):
+        lines += _state("Last State", status["lastState"])
+    lines.append(_pair("Ready", bool(status.get("ready")), 16))
+    lines.append(_pair("Restart Count", status.get("restartCount", 0), 16))
+    for name, key in (("Limits", "limits"), ("Requests", "requests")):
+        values = container.get("resources", {}).get(key, {})
+        if values:
+            lines += [f"{name}:", *(_pair(key, values[key], 16, _STEP) for key in sorted(values))]
+    for name, key in (("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")):
+        if container.get(key):
+            lines.append(_pair(name, _probe(container[key]), 16))
+    lines += _environment(container)
+    lines += _mounts(container.get("volumeMounts", []))
+    return lines
+
+
+def _state(title: str, state: Json) -> list[str]:
+    kind = next((kind for kind in ("running", "terminated", "waiting") if state.get(kind) is not None), "waiting")
+    detail = state.get(kind) or {}
+    lines = [_pair(title, kind.capitalize(), 16)]
+    shown = [("Reason", "reason"), ("Message", "message"), ("Exit Code", "exitCode"), ("Signal", "signal")]
+    lines += [_pair(name, detail[key], 16, _STEP) for name, key in shown if detail.get(key) not in (None, "")]
+    if kind == "terminated" and "exitCode" not in detail:
+        lines.append(_pair("Exit Code", 0, 16, _STEP))
+    times = [("Started", "startedAt"), ("Finished", "finishedAt")]
+    return lines + [_pair(name, detail[key], 16, _STEP) for name, key in times if detail.get(key)]
+
+
+def _probe(probe: Json) -> str:
+    if exec_ := probe.get("exec"):
+        what = f"exec {exec_.get('command', [])}"
+    elif http := probe.get("httpGet"):
+        scheme = str(http.get("scheme", "HTTP")).lower()
+        what = f"http-get {scheme}://{http.get('host', '')}:{http.get('port')}{http.get('path', '/')}"
+    elif tcp := probe.get("tcpSocket"):
+        what = f"tcp-socket {tcp.get('host', '')}:{tcp.get('port')}"
+    else:
+        what = f"grpc <pod>:{probe.get('grpc', {}).get('port')} {probe.get('grpc', {}).get('service', '')}".rstrip()
+    numbers = (
+        f"delay={probe.get('initialDelaySeconds', 0)}s timeout={probe.get('timeoutSeconds', 1)}s "
+        f"period={probe.get('periodSeconds', 10)}s #success={probe.get('successThreshold', 1)} "
+        f"#failure={probe.get('failureThreshold', 3)}"
+    )
+    return f"{what} {numbers}"
+
+
+def _environment(container: Json) -> list[str]:
+    lines = []
+    for source in container.get("envFrom", []):
+        for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+            if key in source:
+                optional = bool(source[key].get("optional"))
+                lines.append(f"{_STEP}{source[key].get('name')}  {kind}  Optional: {str(optional).lower()}")
+    if lines:
+        lines.insert(0, "Environment Variables from:")
+    variables = container.get("env", [])
+    if not variables:
+        return [*lines, _pair("Environment", "", 16)]
+    width = max(len(variable["name"]) for variable in variables) + 3
+    return [*lines, "Environment:", *(_pair(v["name"], _variable(v), width, _STEP) for v in variables)]
+
+
+def _variable(variable: Json) -> str:
+    origin = variable.get("valueFrom")
+    if not origin:
+        return str(variable.get("value", ""))
+    if field := origin.get("fieldRef"):
+        return f" ({field.get('apiVersion', 'v1')}:{field.get('fieldPath')})"
+    if field := origin.get("resourceFieldRef"):
+        return f" ({field.get('containerName', '')}:{field.get('resource')})"
+    for key, kind in (("secretKeyRef", "secret"), ("configMapKeyRef", "config map")):
+        if field := origin.get(key):
+            return f"<set to the key '{field.get('key')}' in {kind} '{field.get('name')}'>"
+    return NONE
+
+
+def _mounts(mounts: Sequence[Json]) -> list[str]:
+    if not mounts:
+        return [_pair("Mounts", "", 16)]
+    lines = ["Mounts:"]
+    for mount in sorted(mounts, key=lambda m: str(m.get("mountPath"))):
+        options = ["ro" if mount.get("readOnly") else "rw"]
+        if path := mount.get("subPath") or mount.get("subPathExpr"):
+            options.append(f'path="{path}"')
+        lines.append(f"{_STEP}{mount.get('mountPath')} from {mount.get('name')} ({','.join(options)})")
+    return lines
+
+
+def _conditions(conditions: Sequence[Json]) -> list[str]:
+    if not conditions:
+        return []
+    width = max(len(condition["type"]) for condition in conditions) + 2
+    lines = ["Conditions:", f"{_STEP}{'Type':<{width}}Status"]
+    for condition in conditions:
+        why = ": ".join(str(condition[key]) for key in ("reason", "message") if condition.get(key))
+        lines.append(f"{_STEP}{condition['type']:<{width}}{condition['status']:<8}{why}".rstrip())
+    return lines
+
+
+def _volumes(volumes: Sequence[Json]) -> list[str]:
+    if not volumes:
+        return [_pair("Volumes", "", 17)]
+    lines = ["Volumes:"]
+    for volume in volumes:
+        kind = next((key for key in volume if key != "name"), "emptyDir")
+        lines += [f"{_STEP}{volume['name']}:", _pair("Type", kind[:1].upper() + kind[1:], 17, 2 * _STEP)]
+        source = volume.get(kind) or {}
+        for key in source:
+            if isinstance(source[key], str | int | bool):
+                lines.append(_pair(key[:1].upper() + key[1:], source[key], 17, 2 * _STEP))
+    return lines
+
+
+def _events(events: Iterable[Json], now: float) -> list[str]:
+    from minipod.cli.podtable import event_age
+
+    titles = ("Type", "Reason", "Age", "From", "Message")
+    rows = [
+        [
+            str(event.get("type", "")),
+            str(event.get("reason", "")),
+            event_age(event, now),
+            str((event.get("source") or {}).get("component") or "minipod"),
+            str(event.get("message", "")).strip(),
+        ]
+        for event in events
+    ]
+    if not rows:
+        return [_pair("Events", "", 17)]
+    table = [list(titles), ["-" * 4, "-" * 6, "-" * 4, "-" * 4, "-" * 7], *rows]
+    widths = [max(len(row[i]) for row in table) + 2 for i in range(len(titles))]
+    return [
+        "Events:",
+        *(_STEP + "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table),
+    ]

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``minipod get``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from minipod.cli.options import (
+    SETTINGS,
+    AllNamespaces,
+    Namespace,
+    Selector,
+    Session,
+    Watch,
+    complete_targets,
+    complete_words,
+    examples,
+    session,
+)
+
+Json = dict[str, Any]
+
+app = typer.Typer(**SETTINGS)
+
+
+@app.command(
+    epilog=examples(
+        "minipod get pods", "minipod get pods -A -o wide", "minipod get pod web -o yaml", "minipod get pods -l app=web -w"
+    )
+)
+def get(
+    ctx: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KIND [NAME]...", help="pods or events, and names; or pod/NAME.", autocompletion=complete_targets
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="wide|json|yaml|name",
+            help="How to print.",
+            autocompletion=complete_words("wide", "json", "yaml", "name"),
+        ),
+    ] = "",
+    watch: Watch = False,
+    selector: Selector = "",
+    all_namespaces: AllNamespaces = False,
+    no_headers: Annotated[bool, typer.Option("--no-headers", help="Print no titles.")] = False,
+    namespace: Namespace = None,
+) -> None:
+    """List objects, or show them whole."""
+    from minipod.cli.args import parse_targets
+    from minipod.cli.output import check_format
+    from minipod.errors import UsageError
+
+    kind, names = parse_targets(targets, ("pods", "events"))
+    form = check_format(output)
+    if names and (selector or all_namespaces):
+        raise UsageError("names go with neither -l nor -A", "leave out one of them")
+    where = session(ctx)
+    within = None if all_namespaces else where.namespace(namespace)
+    request = {"verb": "get", "kind": kind, "namespace": within, "names": names, "selector": selector, "watch": False}
+    show_list = printer(kind, form, everywhere=all_namespaces, headers=not no_headers)
+    if watch:
+        show_changes(where, request, form, show_list)
+        return
+    items = fetch(where, request)
+    if form and form != "wide":
+        from minipod.cli.output import dump_objects
+
+        dump_objects(items, form, single=bool(names))
+    elif items:
+        show_list(items)
+    else:
+        say_none(within)
+
+
+def say_none(namespace: str | None) -> None:
+    """Say on stderr that there is nothing."""
+    place = f" in {namespace} namespace" if namespace else ""
+    print(f"No resources found{place}.", file=sys.stderr)
+
+
+def fetch(where: Session, request: Json) -> list[Json]:
+    """Return the objects that *request* means, in the order of kubectl: by namespace and name, events by time."""
+    from minipod.cli.client import call
+    from minipod.cli.podtable import event_time
+
+    with call(where.config, request) as answer:
+        items: list[Json] = answer.finish().get("items", [])
+    if request["kind"] == "events":
+        return sorted(items, key=event_time)
+    return sorted(items, key=lambda item: (item["metadata"].get("namespace", ""), item["metadata"]["name"]))
+
+
+def printer(kind: str, form: str, *, everywhere: bool, headers: bool = True) -> Callable[[Sequence[Json]], None]:
+    """Return what prints objects as rows of one table."""
+    from minipod.cli import podtable
+    from minipod.cli.output import Table
+
+    wide = form == "wide"
+    if kind == "events":
+        titles = podtable.EVENT_TITLES
+    else:
+        titles = podtable.POD_TITLES_WIDE if wide else podtable.POD_TITLES
+    table = Table(*(("NAMESPACE", *titles) if everywhere else titles), headers=headers)
+
+    def row(item: Json) -> list[str]:
+        if kind == "events":
+            return podtable.event_row(item, time.time(), namespace=everywhere)
+        return podtable.pod_row(item, time.time(), wide=wide, namespace=everywhere)
+
+    return lambda items: table.show([row(item) for item in items])
+
+
+def show_changes(
+    where: Session,
+    request: Json,
+    form: str,
+    show_list: Callable[[Sequence[Json]], None],
+    wanted: Callable[[Json], bool] = lambda item: True,
+) -> None:
+    """Print what there is and then every change, until interrupted."""
+    from minipod.cli.client import call
+    from minipod.cli.output import dump, object_name
+
+    if request["names"]:
+        fetch(where, request)  # a name that is not there is an error, not something to wait for
+    with call(where.config, {**request, "watch": True}) as answer:
+        for event in answer:
+            item = event["object"]
+            if not wanted(item):
+                continue
+            if form in ("json", "yaml"):
+                if form == "yaml":
+                    print("---")
+                dump(item, form)
+            elif form == "name":
+                print(object_name(item))
+            else:
+                show_list([item])
+            sys.stdout.flush()

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``minipod version``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from minipod import __version__
+from minipod.cli.options import SETTINGS, examples
+
+app = typer.Typer(**SETTINGS)
+
+
+@app.command(epilog=examples("minipod version"))
+def version(
+    output: Annotated[str, typer.Option("--output", "-o", metavar="json|yaml", help="Print an object.")] = "",
+) -> None:
+    """Show the version of minipod."""
+    show(output)
+
+
+def show(output: str = "") -> None:
+    """Print the version, as a line or as an object."""
+    if not output:
+        print(f"minipod {__version__}")
+        return
+    from minipod.cli.output import check_format, dump
+
+    dump({"version": __version__}, check_format(output, ("json", "yaml")))
