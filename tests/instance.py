@@ -6,6 +6,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -15,7 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from minipod.cli import client
 from minipod.config import Config
+from minipod.errors import NotFound
 from tests import leaks
 
 TOP = Path(__file__).resolve().parent.parent
@@ -31,7 +34,8 @@ class Instance:
         env: the environment of its commands.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+        """Find free names; nothing is started yet. *env* is for the agent, besides the instance's own."""
         self._slot = _Slot()
         # Short: a path of a unix socket has 107 bytes (unix(7)).
         self.base = Path(tempfile.mkdtemp(prefix="mpt-"))
@@ -50,7 +54,7 @@ class Instance:
         outer = {
             name: value for name, value in os.environ.items() if not name.startswith("MINIPOD_")
         }
-        self.env = {**outer, "PYTHONPATH": str(TOP), "TERM": "dumb", **self.config.to_env()}
+        self.env = {**outer, "PYTHONPATH": str(TOP), "TERM": "dumb", **self.config.to_env(), **(env or {})}
         self.scope = leaks.Scope.of(self.config, self.base)
         leaks.clean(self.scope)  # what a killed test run left under these names
         self.before = leaks.HostSnapshot.take(self.scope)
@@ -101,6 +105,119 @@ class Instance:
         """Start ``minipod ARGUMENTS`` and return it; the caller waits for its end."""
         command = [sys.executable, "-m", "minipod", *map(str, arguments)]
         return subprocess.Popen(command, cwd="/", env=self.env, **options)
+
+    def call(
+        self, verb: str, fds: Sequence[int] = (), *, timeout: float = 60, **request: Any
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Ask the agent without a command line in between, which would take most of a test's time.
+
+        Returns:
+            The agent's last word, and the events before it.
+
+        Raises:
+            MinipodError: what the agent answered.
+            TimeoutError: it was silent for *timeout* seconds.
+        """
+        if not Path(self.config.socket).exists():
+            self.cli("get", "pods")  # starts the agent, with our environment
+        with client.call(
+            self.config, {"verb": verb, **request}, fds, start=False, timeout=timeout
+        ) as answer:
+            events = list(answer)
+            return answer.done or {}, events
+
+    def create(self, name: str, *containers: Json, **spec: Any) -> None:
+        """Create pod *name* of these containers; a container without an image gets ``localhost/test:1``."""
+        made = [{"name": f"c{i}", "image": TEST_IMAGE, **c} for i, c in enumerate(containers)]
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {"restartPolicy": "Never", "containers": made, **spec},
+        }
+        self.call("create", manifest=json.dumps(pod), source=f"{name}.yaml", namespace="default")
+
+    def start_pod(self, name: str, *containers: Json, **spec: Any) -> Json:
+        """Create a pod as :meth:`create` does and return it once it is ready."""
+        self.create(name, *containers, **spec)
+        try:
+            self.wait(name, "condition=Ready")
+        except MinipodError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.pod(name)['status'], indent=1)}") from None
+        return self.pod(name)
+
+    def run_pod(self, name: str, *containers: Json, **spec: Any) -> Json:
+        """Create a pod as :meth:`create` does and return it once it has ended, one way or the other."""
+        self.create(name, *containers, **spec)
+        _, events = self._watch_until_over(name)
+        return events
+
+    def wait(self, name: str, condition: str, timeout: float = 30) -> None:
+        """Wait until pod *name* meets *condition*, as ``minipod wait --for`` has it."""
+        self.call("wait", names=[name], timeout=timeout, **{"for": condition})
+
+    def pod(self, name: str) -> Json:
+        """Return pod *name* as the API shows it."""
+        done, _ = self.call("get", kind="pods", namespace="default", names=[name])
+        found: Json = done["items"][0]
+        return found
+
+    def events(self, name: str) -> list[Json]:
+        """Return the events about pod *name*."""
+        done, _ = self.call("get", kind="events", namespace="default", **{"for": name})
+        found: list[Json] = done["items"]
+        return found
+
+    def delete(self, *names: str) -> None:
+        """Delete pods at once and wait until they are gone."""
+        self.call("delete", names=list(names), namespace="default", gracePeriodSeconds=0, wait=True)
+
+    def output(self, name: str, container: str | None = None, **options: Any) -> str:
+        """Return what a container has written so far."""
+        _, events = self.call("logs", pod=name, container=container, **options)
+        lines = [event["log"] for event in events if "log" in event]
+        return "".join(line["text"] + ("" if line["partial"] else "\n") for line in lines)
+
+    def exec(
+        self, name: str, *command: str, container: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Execute *command* in a container, with an empty standard input; stderr goes with stdout."""
+        read, write = os.pipe()
+        empty = os.open(os.devnull, os.O_RDONLY)
+        request = {"pod": name, "container": container, "command": list(command), "tty": False}
+        with open(read, errors="replace") as output:
+            try:
+                done, _ = self.call("exec", (empty, write, write), namespace="default", **request)
+            finally:
+                os.close(empty)
+                os.close(write)
+            # Not to the end of file: a process that was left behind may keep the pipe.
+            os.set_blocking(read, False)
+            return subprocess.CompletedProcess(command, done["exitCode"], output.read() or "", "")
+
+    def probe(self, name: str, *arguments: str, container: str | None = None) -> Any:
+        """Return what ``/probe ARGUMENTS`` says in a container."""
+        done = self.exec(name, "/probe", *arguments, container=container)
+        try:
+            return json.loads(done.stdout)
+        except ValueError:
+            raise AssertionError(f"probe {arguments} in {name}: {done}") from None
+
+    def container(self, name: str, container: str = "c0") -> Json:
+        """Return the status of one container of a pod."""
+        statuses = self.pod(name)["status"]["containerStatuses"]
+        return next(status for status in statuses if status["name"] == container)
+
+    def pid(self, name: str, container: str = "c0") -> int:
+        """Return the pid, on the host, of a container's first process, as the kernel's cgroups tell."""
+        uid = self.pod(name)["metadata"]["uid"]
+        attempt = self.container(name, container)["restartCount"]
+        path = f"{self.config.cgroup_parent}/pod{uid}/{container}.{attempt}"
+        pids: set[int] = set()
+        for _, top, _ in features.cgroup_mounts():
+            with contextlib.suppress(FileNotFoundError):
+                pids |= {int(x) for x in (top / path / "cgroup.procs").read_text().split()}
+        return min(pids)
 
     def get(self, *arguments: str) -> Any:
         """Return what ``minipod get ARGUMENTS -o json`` says."""

@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_network
 from typing import Any
 
 from minipod.agent import select
@@ -17,7 +18,6 @@ from minipod.agent.server import Call, Handler
 from minipod.agent.store import Store
 from minipod.api import Document, ManifestError, Problem, load_manifests
 from minipod.errors import MinipodError, NotFound, UsageError
-from minipod.network import pod_link
 from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
 from minipod.plan.steps import Step
 from minipod.pods import logs, resolve
@@ -121,12 +121,8 @@ class Service:
         return {"text": "\n\n".join(texts) + "\n"}
 
     def _example_address(self) -> str:
-        """Return an address that a pod could get, without handing it out."""
-        owner = f"plan-{secrets.token_hex(8)}"
-        address = self._tools.pool.allocate(owner)
-        self._tools.pool.release(owner)
-        pod_link(self._tools.config, owner, address)
-        return address
+        """Return an address that a pod could get; a plan takes none from the pool."""
+        return str(ip_network(self._tools.config.pod_cidr)[2])
 
     # ---- get and watch ----
 

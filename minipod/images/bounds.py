@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 
 class BadImage(ValueError):
-    """Something in an image is refused; the text says what and where, without a full stop."""
+    """Something in an image is refused; the text says what and where, without a full stop.
+
+    Attributes:
+        remedy: what to do, where that is not to have the image made anew.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +29,16 @@ class Limits:
         document: bytes of a manifest, an index or a config.
         layers: layers of an image; overlayfs takes a few more than that.
         entries: tar entries of all layers of an image, and members of an archive.
+        names: bytes of the names of all these entries: they are remembered until the end.
+        images: images of one archive.
         unpacked: bytes that all layers of an image, or a compressed archive, may decompress to.
     """
 
     document: int = 4 << 20
     layers: int = 127
     entries: int = 1_000_000
+    names: int = 256 << 20
+    images: int = 256
     unpacked: int = 64 << 30
 
 
@@ -36,18 +48,20 @@ class Budget:
 
     Attributes:
         entries: tar entries that may still come.
+        names: bytes of their names that may still come.
         unpacked: decompressed bytes that may still come.
     """
 
     entries: int
+    names: int
     unpacked: int
 
     @classmethod
     def of(cls, limits: Limits) -> Budget:
         """Return the whole budget."""
-        return cls(limits.entries, limits.unpacked)
+        return cls(limits.entries, limits.names, limits.unpacked)
 
-    def spend_entry(self) -> None:
+    def spend_entry(self, name: bytes) -> None:
         """Count one tar entry.
 
         Raises:
@@ -55,7 +69,10 @@ class Budget:
         """
         self.entries -= 1
         if self.entries < 0:
-            raise BadImage("more entries than allowed")
+            raise BadImage("has more entries than allowed")
+        self.names -= len(name)
+        if self.names < 0:
+            raise BadImage("has longer names than allowed")
 
     def spend_bytes(self, count: int) -> None:
         """Count *count* decompressed bytes.

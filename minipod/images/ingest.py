@@ -34,7 +34,8 @@ from minipod.images.unpack import unpack
 Progress = Callable[[dict[str, object]], None]
 
 _MAX_NESTING = 4
-_MAX_CANDIDATES = 256
+_MAX_VISITS = 1000
+_MAX_DOCUMENTS = 16  # times the largest one, in memory
 _REPORT_EVERY = 4 << 20
 _ATTEMPTS = 5
 
@@ -66,6 +67,8 @@ def ingest(
     roots = source.roots()
     if not roots:
         raise BadImage("has no images")
+    if len(roots) > limits.images:
+        raise BadImage(f"has {len(roots)} images, more than {limits.images}")
     if name is not None and len(roots) > 1:
         raise UsageError(f"there are {len(roots)} images, and one name", "load it without a name")
     with Session(layout) as session:
@@ -96,9 +99,12 @@ class _Ingest:
         self._platform = platform
         self._limits = limits
         self._documents: dict[str, bytes] = {}
+        self._document_bytes = 0
+        self._visits = 0
 
     def image(self, root: Root) -> tuple[Descriptor, frozenset[str]]:
         """Stage one image; return its manifest, and the digests that may be pinned to mean it."""
+        self._visits = 0
         found: list[tuple[Descriptor, Platform]] = []
         for descriptor in root.manifests:
             self._candidates(descriptor, found, 0)
@@ -123,6 +129,10 @@ class _Ingest:
         self, descriptor: Descriptor, found: list[tuple[Descriptor, Platform]], nesting: int
     ) -> None:
         """Append the manifests below *descriptor*, with their platforms."""
+        # Counted, since four indexes that list each other a thousand times each are small.
+        self._visits += 1
+        if self._visits > _MAX_VISITS:
+            raise BadImage(f"indexes list more than {_MAX_VISITS} documents")
         if descriptor.media_type in INDEX_TYPES:
             if nesting == _MAX_NESTING:
                 raise BadImage(f"index {descriptor.digest}: nested too deep")
@@ -133,8 +143,6 @@ class _Ingest:
                 with contextlib.suppress(_Missing):
                     self._candidates(below, found, nesting + 1)
             return
-        if len(found) == _MAX_CANDIDATES:
-            raise BadImage(f"has more than {_MAX_CANDIDATES} platforms")
         found.append((descriptor, descriptor.platform or self._manifest(descriptor)[1].platform))
 
     def _choose(self, found: Sequence[tuple[Descriptor, Platform]]) -> Descriptor:
@@ -144,7 +152,8 @@ class _Ingest:
             there = (
                 ", ".join(sorted({ascii(str(platform))[1:-1] for _, platform in found})) or "none"
             )
-            raise BadImage(f"has no image for {self._platform}; what it has: {there}")
+            remedy = "get the image for this machine, or name the platform that you want"
+            raise BadImage(f"has no image for {self._platform}; what it has: {there}", remedy)
         return min(fitting, key=lambda pair: pair[0])[1]
 
     def _manifest(self, descriptor: Descriptor) -> tuple[Manifest, ConfigDocument]:
@@ -165,6 +174,9 @@ class _Ingest:
                 raise BadImage(
                     f"blob {descriptor.digest}: has more than {self._limits.document} bytes"
                 )
+            self._document_bytes += descriptor.size
+            if self._document_bytes > _MAX_DOCUMENTS * self._limits.document:
+                raise BadImage("has more indexes, manifests and configs than allowed")
             buffer = io.BytesIO()
             with self._open(descriptor) as data:
                 copy_checked(descriptor, data, buffer.write)

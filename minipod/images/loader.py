@@ -2,9 +2,9 @@
 """The process that loads an image, so that the agent's loop stays free: ``python -m minipod.images.loader``.
 
 It reads one line of JSON from stdin: ``root`` (of the store), ``path`` or ``fd`` (inherited), and optionally ``name``
-and ``platform``. It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "status", "done", "total"}}``,
-then either ``{"done": [references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy", "reason",
-"exitCode"}}``, and exits with 0 or 1. A killed loader leaves nothing that the next sweep does not find.
+and ``platform``. It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "status", "done",
+"total"}}``, then either ``{"done": [references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy",
+"reason", "exitCode"}}``, and exits with 0 or 1. A killed loader leaves nothing that the next sweep does not find.
 
 It parses hostile input as root; so before it reads any, it gives up what it does not need: the network, the System V
 objects, ever gaining privileges, and all capabilities but those that writing a layer takes.
@@ -36,7 +36,7 @@ def main() -> int:
         answer = load(json.loads(request), output)
     except MinipodError as error:
         answer = _error(error)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         answer = _error(MinipodError(f"image loader: {error!r}", "load it again"))
     _write(output, answer)
     output.close()

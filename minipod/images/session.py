@@ -2,8 +2,8 @@
 """Adding to the store so that a kill at any instant leaves rubbish in ``tmp/`` and nothing else.
 
 A :class:`Session` gathers blobs and unpacked layers in a directory of its own below ``tmp/``. Its commit takes the
-store's lock, moves them to their places and writes ``index.json``. Whatever lies in ``blobs/`` or ``layers/`` without the index
-leading to it is therefore the rest of a killed commit, and may be swept by whoever has the lock.
+store's lock, moves them to their places and writes ``index.json``. Whatever lies in ``blobs/`` or ``layers/`` without
+the index leading to it is therefore the rest of a killed commit, and may be swept by whoever has the lock.
 """
 
 from __future__ import annotations

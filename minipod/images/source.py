@@ -188,6 +188,8 @@ class DockerArchive:
         items = documents.parse_json(self._archive.read(what, self._limits), what)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise BadImage(f"{what} is not a list of images")
+        if len(items) > self._limits.images:
+            raise BadImage(f"has {len(items)} images, more than {self._limits.images}")
         return [self._root(item) for item in items]
 
     def open_blob(self, descriptor: Descriptor) -> AbstractContextManager[Readable]:
@@ -228,7 +230,8 @@ class DockerArchive:
             }
         )
         manifest = Descriptor(documents.OCI_MANIFEST, digest_of(data), len(data))
-        self._made |= {config.digest: config_data, manifest.digest: data}
+        self._files[config.digest] = config_name
+        self._made[manifest.digest] = data
         return Root((manifest,), tuple(tags))
 
     def _layer(self, name: str, diff_id: str) -> Descriptor:
@@ -264,7 +267,7 @@ class Archive:
         blocks = _FileBlocks(fd)
         budget = Budget.of(limits)
         for entry in read_tar(blocks):
-            budget.spend_entry()
+            budget.spend_entry(entry.name)
             name = _clean(os.fsdecode(entry.name))
             if entry.kind in (REGULAR, SYMLINK, HARDLINK):
                 link = os.fsdecode(entry.link)

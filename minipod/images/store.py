@@ -174,7 +174,7 @@ class ImageStore:
 
         wanted = parse_platform(platform) if platform else host_platform()
         name = normalize_reference(name) if name else None
-        with _Edge(str(path)):
+        with _Edge(path if isinstance(path, str) else "archive"):
             self._layout.create()
             with open_source(path, self._layout.tmp, self.limits) as source:
                 added = ingest(
@@ -404,9 +404,8 @@ class _Edge:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, BadImage):
-            raise UsageError(
-                f"{self._what}: {error}", "have the image built or saved anew"
-            ) from error
+            remedy = error.remedy or "have the image built or saved anew"
+            raise UsageError(f"{self._what}: {error}", remedy) from error
         if isinstance(error, OSError):
             place = (
                 f"{error.filename!s}: "

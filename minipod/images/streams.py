@@ -140,8 +140,8 @@ def _inflater() -> tuple[Callable[[], Any], tuple[type[Exception], ...]]:
         from isal import isal_zlib
     except ImportError:
         return lambda: zlib.decompressobj(wbits), (zlib.error,)
-    errors: tuple[type[Exception], ...] = (zlib.error, isal_zlib.error)
-    return lambda: isal_zlib.decompressobj(wbits), errors
+    isal_error: Any = isal_zlib.error  # its stub takes it for an instance
+    return lambda: isal_zlib.decompressobj(wbits), (zlib.error, isal_error)
 
 
 class _Unzstd:

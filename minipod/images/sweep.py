@@ -22,7 +22,11 @@ class Rubbish:
         self._path = path
         # As a session: nobody else sweeps it at the same time.
         self._fd = os.open(path, _OPEN_DIR)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise
 
     def remove(self) -> None:
         """Remove it.
@@ -66,19 +70,22 @@ def sweep(
         OSError: the index cannot be read, or something not be removed.
     """
     rubbish: list[Rubbish] = []
-    with layout.locked():
-        blobs, layers = used(layout.entries())
-        for name in os.listdir(layout.tmp):
-            path = f"{layout.tmp}/{name}"
-            try:
-                rubbish.append(Rubbish(path))
-            except BlockingIOError:
-                continue  # its process lives
-            except NotADirectoryError:
-                os.unlink(path)
-        extra_blobs = set(os.listdir(f"{layout.root}/blobs/sha256")) - blobs
-        extra_layers = set(os.listdir(f"{layout.root}/layers")) - layers
-        if extra_blobs or extra_layers:
-            rubbish.append(discard(layout, extra_blobs, extra_layers))
-    for piece in rubbish:
-        piece.remove()
+    try:
+        with layout.locked():
+            for name in os.listdir(layout.tmp):
+                path = f"{layout.tmp}/{name}"
+                try:
+                    rubbish.append(Rubbish(path))
+                except BlockingIOError:
+                    continue  # its process lives
+                except NotADirectoryError:
+                    os.unlink(path)
+            # Last: with a damaged image nobody knows what is used, but the rest is rubbish all the same.
+            blobs, layers = used(layout.entries())
+            extra_blobs = set(os.listdir(f"{layout.root}/blobs/sha256")) - blobs
+            extra_layers = set(os.listdir(f"{layout.root}/layers")) - layers
+            if extra_blobs or extra_layers:
+                rubbish.append(discard(layout, extra_blobs, extra_layers))
+    finally:
+        for piece in rubbish:
+            piece.remove()

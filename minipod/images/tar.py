@@ -2,8 +2,9 @@
 """Reads tar headers: ustar, GNU long names, pax (POSIX.1-2017, pax, "ustar Interchange Format").
 
 Only headers are read here; nothing touches the file system. Where implementations differ, this follows Go's
-archive/tar, which every other container runtime uses: two readers that disagree about where the next header is are a way to smuggle
-entries (CVE-2025-62518). What is not understood whole is refused. Names are bytes, as the kernel takes them.
+archive/tar, which every other container runtime uses: two readers that disagree about where the next header is are a
+way to smuggle entries (CVE-2025-62518). What is not understood whole is refused. Names are bytes, as the kernel takes
+them.
 """
 
 from __future__ import annotations

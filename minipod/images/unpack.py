@@ -52,7 +52,8 @@ _Path = tuple[bytes, ...]
 def unpack(stream: Stream, root_fd: int, budget: Budget) -> None:
     """Unpack the uncompressed layer *stream* into the empty directory *root_fd*; the caller checks the stream's digest.
 
-    Needs CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP; whiteouts CAP_MKNOD and CAP_SYS_ADMIN. What was unpacked before an error stays, for the caller to remove.
+    Needs CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP; whiteouts CAP_MKNOD and CAP_SYS_ADMIN.
+    What was unpacked before an error stays, for the caller to remove.
 
     Raises:
         BadImage: an entry is refused; the text names it.
@@ -61,7 +62,7 @@ def unpack(stream: Stream, root_fd: int, budget: Budget) -> None:
     unpacker = _Unpacker(stream, root_fd)
     try:
         for entry in read_tar(stream):
-            budget.spend_entry()
+            budget.spend_entry(entry.name)
             try:
                 unpacker.add(entry)
             except OSError as error:
@@ -82,7 +83,7 @@ class _Unpacker:
         # Entries come directory by directory: the last parent is nearly always the next one's too.
         self._parent: _Path | None = None
         self._parent_fd = -1
-        self._mtimes: dict[_Path, int] = {}
+        self._mtimes: dict[bytes, int] = {}
 
     def close(self) -> None:
         """Close what is held open."""
@@ -106,7 +107,7 @@ class _Unpacker:
                     f"{show(entry.name)}: a {entry.kind} in the place of the root directory"
                 )
             self._finish_directory(self._root, b".", entry)
-            self._mtimes[path] = entry.mtime_ns
+            self._mtimes[b"/".join(path)] = entry.mtime_ns
         elif path[-1].startswith(WHITEOUT):
             self._add_whiteout(path, entry)
         else:
@@ -115,16 +116,16 @@ class _Unpacker:
     def set_directory_times(self) -> None:
         """Set the times of the directories, which making their entries has changed."""
         for path, mtime in self._mtimes.items():
-            leaf = path[-1] if path else b"."
+            above, _, leaf = path.rpartition(b"/")
             try:
-                parent = openat2(
-                    self._root, b"/".join(path[:-1]) or b".", _PATH_DIR, resolve=_IN_ROOT
-                )
+                parent = openat2(self._root, above or b".", _PATH_DIR, resolve=_IN_ROOT)
             except OSError:
                 continue  # a later entry has replaced it
             try:
-                if stat.S_ISDIR(_lstat(parent, leaf)):
-                    os.utime(leaf, ns=(mtime, mtime), dir_fd=parent, follow_symlinks=False)
+                if stat.S_ISDIR(_lstat(parent, leaf or b".")):
+                    os.utime(leaf or b".", ns=(mtime, mtime), dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                pass
             finally:
                 os.close(parent)
 
@@ -137,7 +138,7 @@ class _Unpacker:
         elif entry.kind == DIRECTORY:
             opaque = self._make_directory(parent, leaf)
             self._finish_directory(parent, leaf, entry, opaque=opaque)
-            self._mtimes[path] = entry.mtime_ns
+            self._mtimes[b"/".join(path)] = entry.mtime_ns
         elif entry.kind == SYMLINK:
             self._add_symlink(parent, leaf, entry)
         elif entry.kind == HARDLINK:
