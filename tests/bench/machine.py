@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the contenders need of the machine: namespaces to hide in, a compiler, and a way to leave nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.features import cgroup_mounts
+
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+class Namespaces:
+    """A mount and a network namespace of one's own, to step into and out of.
+
+    All that a program leaves in there (links, rules, mounts, files in /run) ends with its last process and this object.
+    Stepping happens around a start and is not measured; the command itself runs as it would on the host.
+
+    Args:
+        commands: what to run in them, once, to set them up.
+    """
+
+    def __init__(self, *commands: tuple[str, ...]) -> None:
+        self._home = self._open()
+        _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare")
+        self._inside = self._open()
+        try:
+            run("mount", "--make-rprivate", "/")
+            run("ip", "link", "set", "lo", "up")
+            for command in commands:
+                run(*command)
+        except BaseException:
+            self._enter(self._home)
+            self.close()
+            raise
+        self._enter(self._home)
+
+    @staticmethod
+    def _open() -> dict[int, int]:
+        names = {CLONE_NEWNS: "mnt", CLONE_NEWNET: "net"}
+        return {kind: os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for kind, name in names.items()}
+
+    @staticmethod
+    def _enter(namespaces: dict[int, int]) -> None:
+        for kind, fd in namespaces.items():
+            _check(_libc.setns(fd, kind), "setns")
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be in the namespaces; the process must have one thread only (``setns(2)``)."""
+        self._enter(self._inside)
+        try:
+            yield
+        finally:
+            self._enter(self._home)
+
+    def close(self) -> None:
+        """Let go of the namespaces."""
+        for fd in (*self._home.values(), *self._inside.values()):
+            os.close(fd)
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    """Run a command that must succeed and return its output.
+
+    Raises:
+        RuntimeError: it failed; with its own words.
+    """
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", cwd=cwd
+    )
+    if done.returncode != 0:
+        words = " ".join(map(str, command))
+        raise RuntimeError(f"exit code {done.returncode}: {words}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def compile_c(source: Path, executable: Path) -> Path:
+    """Compile one C file to a static executable, with musl where present.
+
+    Raises:
+        FileNotFoundError: there is no compiler.
+        RuntimeError: it does not compile.
+    """
+    flags = ["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", "-Wall", "-Wextra", "-Werror"]
+    if compiler := shutil.which("musl-gcc"):
+        machine = run(compiler, "-dumpmachine").strip()
+        # musl's own headers first; the kernel's lie among glibc's
+        flags += ["-idirafter", "/usr/include", "-idirafter", f"/usr/include/{machine}"]
+    elif not (compiler := shutil.which("gcc")):
+        raise FileNotFoundError("no musl-gcc and no gcc: install gcc")
+    run(compiler, *flags, source, "-o", executable)
+    return executable
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all descendants whose own parent ends (``PR_SET_CHILD_SUBREAPER``), so that none is lost."""
+    _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def end_descendants() -> int:
+    """Kill all that we started and that is still there; return how many that were."""
+    killed = 0
+    while children := list(_children()):
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                _, status = os.waitpid(pid, 0)
+                killed += os.WIFSIGNALED(status)
+    return killed
+
+
+def _children() -> Iterator[int]:
+    yield from map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+class Cgroups:
+    """Every cgroup hierarchy of the machine, seen at one moment; :meth:`restore` removes what came since.
+
+    Args:
+        below: the name of the cgroup, at each hierarchy's top, whose descendants count.
+    """
+
+    def __init__(self, below: str) -> None:
+        self._below = below
+        self._before = set(self._find())
+
+    def _find(self) -> Iterator[Path]:
+        for _, top, _ in cgroup_mounts():
+            if (top / self._below).is_dir():
+                yield top / self._below
+                yield from (path for path in (top / self._below).rglob("*") if path.is_dir())
+
+    def restore(self) -> None:
+        """Remove the new cgroups, the deepest first; those with processes stay."""
+        for path in sorted(set(self._find()) - self._before, reverse=True):
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def private_memory(pid: int) -> int:
+    """Return the memory that a process shares with nobody, in KiB (``proc_pid_smaps(5)``)."""
+    total = 0
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith(("Private_Clean:", "Private_Dirty:")):
+            total += int(line.split()[1])
+    return total
