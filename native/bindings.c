@@ -70,6 +70,8 @@ int mp_unshare(int flags) { return sys_unshare((unsigned long)flags); }
 int mp_probe_overlay_append(void) {
   _cleanup_fd_ int fs = sys_fsopen("overlay");
   if (fs < 0) return fs;
+  /* Before 6.5 any option is only noted down, and read at the mount: that "lowerdir+" is taken says nothing there. */
+  if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "no_such_option", "", 0) == 0) return 0;
   return sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", "/", 0) == 0;
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,8 @@ int main(void) {
   /* Masked before anything else: a signal that comes early waits instead of killing the pod. */
   sigfillset(&set);
   if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) return 2;
+  /* We were executed from a memfd, whose name would be ours. */
+  prctl(PR_SET_NAME, "minipod-pause");
   sigemptyset(&set);
   sigaddset(&set, SIGCHLD);
   sigaddset(&set, SIGTERM);

@@ -26,6 +26,8 @@
 
 enum { FD_LISTEN = 3, FD_RECORDS = 4, FD_PAUSE = 5 };
 enum { MAX_PROCS = 256 };
+/* Reads that empty any pipe (fs.pipe-max-size is 1 MiB), at half a line each. */
+enum { DRAIN_READS = (1 << 20) / (LOG_LINE / 2) };
 
 struct proc {
   struct mp_msg entry; /* key, kind, state, pid, status, times: what the agent is told */
@@ -134,12 +136,11 @@ static void forget(int index) {
   procs[index] = NULL;
 }
 
-static void pump(struct proc *p, struct stream *stream, int until_empty) {
+static void pump(struct proc *p, struct stream *stream, int reads) {
   int r = 1;
-  while (stream->fd >= 0 && r == 1) {
+  while (stream->fd >= 0 && r == 1 && reads-- > 0) {
     r = stream_pump(stream, &p->log);
     if (r < 0) stream_close(stream);
-    if (!until_empty) break;
   }
 }
 
@@ -221,9 +222,10 @@ static void on_exit_of(int index, int status) {
     failed(index);
     return;
   }
-  /* All that it wrote is in the log before anyone learns that it ended. */
-  pump(p, &p->out, 1);
-  pump(p, &p->err, 1);
+  /* All that it wrote is in the log before anyone learns that it ended; what an orphan of it, in a shared PID
+   * namespace, goes on to write is not waited for. */
+  pump(p, &p->out, DRAIN_READS);
+  pump(p, &p->err, DRAIN_READS);
   p->entry.state = MP_EXITED_STATE;
   p->entry.status = status;
   p->entry.finished_ns = now_ns();
@@ -453,10 +455,10 @@ static void dispatch(uint64_t data) {
       if (p && p->report >= 0) on_report(index);
       break;
     case SRC_OUT:
-      if (p) pump(p, &p->out, 0);
+      if (p) pump(p, &p->out, 1);
       break;
     case SRC_ERR:
-      if (p) pump(p, &p->err, 0);
+      if (p) pump(p, &p->err, 1);
       break;
   }
 }

@@ -153,8 +153,10 @@ static int do_netlink(struct child *c, const struct mp_step *s) {
 }
 
 static int do_open(struct child *c, const struct mp_step *s) {
-  int fd = open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC);
-  if (fd < 0) return -errno;
+  int root = slot_get(c, s->root);
+  int fd = root >= 0 ? path_open(root, text(c, s, 0), (int)s->num[0], 1)
+                     : open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC);
+  if (fd < 0) return root >= 0 ? fd : -errno;
   slot_set(c, s->out, fd);
   return 0;
 }
@@ -333,6 +335,10 @@ static int do_attach(struct child *c, const struct mp_step *s) {
     at = path_open(root, path, O_PATH, no_symlinks(s));
   }
   if (at < 0) return at;
+  /* Nothing goes on top of procfs, wherever a link of the image leads (runc CVE-2019-19921); masks have their own way. */
+  struct statfs fs;
+  if (fstatfs(at, &fs) < 0) return -errno;
+  if (fs.f_type == PROC_SUPER_MAGIC) return -EXDEV;
   return sys_move_mount(tree, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 

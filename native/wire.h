@@ -42,7 +42,7 @@ enum mp_op {
   MP_OP_OPEN_TREE,      /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0  */
   MP_OP_ATTACH,         /* in tree, root, str[0] path                                               */
   MP_OP_SETATTR,        /* in mount, num[0] MOUNT_ATTR_* to set                                     */
-  MP_OP_OPEN,           /* out, str[0] path, num[0] O_*                                             */
+  MP_OP_OPEN,           /* out, root or -1, str[0] path, num[0] O_*                                 */
   MP_OP_MKDIR,          /* root, str[0] path, num[0] mode                                           */
   MP_OP_MKNOD,          /* root, str[0] path, num[0] mode with type, num[1] major, num[2] minor     */
   MP_OP_SYMLINK,        /* root, str[0] path, str[1] target                                         */

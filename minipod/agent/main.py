@@ -32,9 +32,10 @@ from minipod.plan.seccomp import default_profile
 from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
 from minipod.runtime import facts as probe
+from minipod.runtime import scope
 from minipod.runtime.cgroups import Cgroups
 from minipod.runtime.runtime import Runtime
-from minipod.runtime.shim import Executables
+from minipod.runtime.shim import Executables, reap_orphans
 
 log = logging.getLogger("minipod.agent")
 
@@ -52,6 +53,7 @@ class Agent:
         config = self._config
         with contextlib.ExitStack() as stack:
             stack.enter_context(_only_one(config))
+            asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap_orphans)
             store = Store(f"{config.root_dir}/state.db")
             stack.callback(store.close)
             manager, network, cgroups = await self._assemble(store)
@@ -83,6 +85,7 @@ class Agent:
                 await network.ensure([])
                 await network.teardown()
                 await cgroups.remove_parent()
+                scope.release(self._home)
             await network.close()
             log.info("stopped%s", "" if empty else "; the pods go on")
 
@@ -92,7 +95,8 @@ class Agent:
         images = ImageStore(f"{config.root_dir}/images")
         images.sweep()
         network = await Network.open(config)
-        cgroups = Cgroups(facts, config.cgroup_parent)
+        self._home = scope.find(facts, config.cgroup_parent)
+        cgroups = Cgroups(facts, self._home.parent, self._home.shims)
         runtime = Runtime(facts, cgroups, network, Executables())
         cache: dict[str, bytes] = {}
 
@@ -148,10 +152,13 @@ def _only_one(config: Config) -> Any:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            pid = os.pread(fd, 32, 0).decode().strip()
             raise MinipodError(
-                f"another agent works on {config.root_dir}",
-                f"minipod agent status (its socket is in MINIPOD_RUN_DIR, here {config.run_dir})",
+                f"another agent, pid {pid or 'unknown'}, works on {config.root_dir}",
+                f"use its MINIPOD_RUN_DIR (here it is {config.run_dir}), or end it with kill: pods go on",
             ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(fd)

@@ -75,6 +75,9 @@ class Service:
     async def create(self, call: Call) -> dict[str, Any]:
         """Create the pods of a manifest: all, or none."""
         asked = time.monotonic()
+        asyncio.get_running_loop().run_in_executor(
+            None, self._tools.runtime.cgroups.expect_moves
+        )
         documents = self._documents(call)
         replace = bool(call.request.get("replaceFinished"))
         old: list[PodWorker] = []

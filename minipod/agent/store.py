@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from minipod.api import Event, EventSource, ObjectMeta, ObjectReference, Pod, from_dict, to_dict
+from minipod.errors import MinipodError
 from minipod.pods.record import PodRecord
 from minipod.pods.status import timestamp
 
@@ -51,6 +52,7 @@ class Store:
 
     def __init__(self, path: str) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        self._path = path
         self.db = sqlite3.connect(path, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute("PRAGMA synchronous=NORMAL")
@@ -75,17 +77,22 @@ class Store:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[str]:
-        self.db.execute("BEGIN IMMEDIATE")
         try:
+            self.db.execute("BEGIN IMMEDIATE")
             self._version += 1
             self.db.execute(
                 "UPDATE counter SET value = ? WHERE name = 'resourceVersion'", (self._version,)
             )
             yield str(self._version)
-        except BaseException:
-            self.db.execute("ROLLBACK")
+            self.db.execute("COMMIT")
+        except BaseException as error:
+            if self.db.in_transaction:  # SQLite rolls some back itself: a full disk, an I/O error
+                self.db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise MinipodError(
+                    f"{self._path}: {error}", "see that its disk has room and is writable"
+                ) from error
             raise
-        self.db.execute("COMMIT")
 
     # ---- pods ----
 

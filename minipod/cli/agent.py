@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, examples, session
+from minipod.cli.options import SETTINGS, examples, session, verb
 
 app = typer.Typer(
-    help="See, stop or run the agent, which does the work behind the other verbs.",
+    help="See, stop or run the agent that does the work.",
     epilog=examples("minipod agent status", "minipod agent stop"),
     **SETTINGS,
 )
@@ -20,12 +20,14 @@ app = typer.Typer(
 _STOP_TIMEOUT = 60.0  # seconds
 
 
-@app.command(epilog=examples("minipod agent status", "minipod agent status -o json"))
+@verb(app, "minipod agent status", "minipod agent status -o json")
 def status(
     ctx: typer.Context,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="json|yaml", help="How to print.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="json|yaml", help="How to print.")
+    ] = "",
 ) -> None:
-    """Show whether the agent runs, and where it lives; exit code 1 when it does not run."""
+    """Show whether the agent runs, and where; if not, exit with 1."""
     from minipod.cli.client import AgentDown, call
     from minipod.cli.output import check_format, dump
 
@@ -56,17 +58,21 @@ def _show(done: dict[str, Any]) -> None:
             say(f"{name + ':':<16}{value}")
 
 
-@app.command(epilog=examples("minipod agent stop"))
+@verb(app, "minipod agent stop")
 def stop(
     ctx: typer.Context,
-    force: Annotated[bool, typer.Option("--force", help="Do not wait for requests in progress.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Do not wait for requests in progress.")
+    ] = False,
 ) -> None:
     """Stop the agent; pods go on running."""
     from minipod.cli.client import AgentDown, call, peer_pid
     from minipod.errors import MinipodError
 
     try:
-        with call(session(ctx).config, {"verb": "agent-stop", "force": force}, start=False) as answer:
+        with call(
+            session(ctx).config, {"verb": "agent-stop", "force": force}, start=False
+        ) as answer:
             pid, _ = peer_pid(answer)
             # Taken while it serves us: the number cannot be another process's yet.
             process = _pidfd(pid)
@@ -96,9 +102,9 @@ def _pidfd(pid: int) -> int:
         return -1
 
 
-@app.command(epilog=examples("minipod agent run"))
+@verb(app, "minipod agent run")
 def run(ctx: typer.Context) -> None:
-    """Run the agent in the foreground, for a service manager or for debugging."""
+    """Run the agent in the foreground."""
     from minipod.cli.client import must_be_root
 
     config = session(ctx).config

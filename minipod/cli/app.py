@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -52,12 +50,16 @@ class Verbs(TyperGroup):
         """Return the command of a verb, or None."""
         if cmd_name not in VERBS:
             return None
+        from importlib import import_module
+
         module, name = VERBS[cmd_name]
         return typer.main.get_command(getattr(import_module(f"minipod.cli.{module}"), name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the verb that *args* starts with, and say which one may have been meant."""
         if args[0] not in VERBS and not ctx.resilient_parsing:
+            import difflib
+
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
             ctx.fail(f"there is no verb {args[0]!r}{meant}")
@@ -92,16 +94,27 @@ def _version(value: bool) -> None:
 )
 def _before_the_verb(
     ctx: typer.Context,
-    root_dir: Annotated[str | None, typer.Option("--root-dir", metavar="DIR", help="Persistent state.")] = None,
+    root_dir: Annotated[
+        str | None, typer.Option("--root-dir", metavar="DIR", help="Persistent state.")
+    ] = None,
     run_dir: Annotated[
-        str | None, typer.Option("--run-dir", metavar="DIR", help="Volatile state, with the agent's socket.")
+        str | None,
+        typer.Option("--run-dir", metavar="DIR", help="Volatile state, with the agent's socket."),
     ] = None,
     log_dir: Annotated[str | None, typer.Option("--log-dir", metavar="DIR", hidden=True)] = None,
     bridge: Annotated[str | None, typer.Option("--bridge", metavar="LINK", hidden=True)] = None,
-    link_prefix: Annotated[str | None, typer.Option("--link-prefix", metavar="NAME", hidden=True)] = None,
-    pod_cidr: Annotated[str | None, typer.Option("--pod-cidr", metavar="RANGE", hidden=True)] = None,
-    nft_table: Annotated[str | None, typer.Option("--nft-table", metavar="NAME", hidden=True)] = None,
-    cgroup_parent: Annotated[str | None, typer.Option("--cgroup-parent", metavar="PATH", hidden=True)] = None,
+    link_prefix: Annotated[
+        str | None, typer.Option("--link-prefix", metavar="NAME", hidden=True)
+    ] = None,
+    pod_cidr: Annotated[
+        str | None, typer.Option("--pod-cidr", metavar="RANGE", hidden=True)
+    ] = None,
+    nft_table: Annotated[
+        str | None, typer.Option("--nft-table", metavar="NAME", hidden=True)
+    ] = None,
+    cgroup_parent: Annotated[
+        str | None, typer.Option("--cgroup-parent", metavar="PATH", hidden=True)
+    ] = None,
     namespace: Namespace = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")

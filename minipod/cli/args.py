@@ -26,12 +26,16 @@ def parse_targets(words: Sequence[str], kinds: Sequence[str] = ("pods",)) -> tup
         UsageError: no kind, one that is not among *kinds*, or both forms mixed.
     """
     if not words:
-        raise UsageError("what is meant? no kind is named", f"name one: {', '.join(kinds)}, or pod/NAME")
+        raise UsageError(
+            "what is meant? no kind is named", f"name one: {', '.join(kinds)}, or pod/NAME"
+        )
     if not any("/" in word for word in words):
         return _kind(words[0], kinds), list(words[1:])
     pairs = [word.split("/", 1) for word in words]
     if any(len(pair) == 1 for pair in pairs):
-        raise UsageError("kind/NAME and plain names cannot be mixed", "write pod/A pod/B, or pods A B")
+        raise UsageError(
+            "kind/NAME and plain names cannot be mixed", "write pod/A pod/B, or pods A B"
+        )
     found = {_kind(pair[0], kinds) for pair in pairs}
     if len(found) > 1:
         raise UsageError("one command is for one kind", "ask once for each")
@@ -87,7 +91,9 @@ def read_manifest(name: str) -> tuple[str, str]:
                 data = file.read(_MAX_MANIFEST + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"{source}: {reason}", "name a manifest, or - for standard input") from error
+        raise UsageError(
+            f"{source}: {reason}", "name a manifest, or - for standard input"
+        ) from error
     if len(data) > _MAX_MANIFEST:
         raise UsageError(f"{source}: larger than 1 MiB", "split it into several files")
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -33,7 +34,9 @@ class AgentDown(MinipodError):
     reason = "ServiceUnavailable"
 
     def __init__(self) -> None:
-        super().__init__("the agent is not running", "any command that needs it starts it: minipod get pods")
+        super().__init__(
+            "the agent is not running", "any command that needs it starts it: minipod get pods"
+        )
 
 
 class Call:
@@ -48,6 +51,7 @@ class Call:
         self._sock = sock
         self._log = f"{config.root_dir}/agent.log"
         self._rest = b""
+        self._failure: MinipodError | None = None
         self.done: Json | None = None
         self.fds: list[int] = []
 
@@ -82,26 +86,42 @@ class Call:
         Raises:
             MinipodError: the agent's error, or it went away.
         """
+        if self._failure:
+            raise self._failure
         try:
-            data, fds, _, _ = socket.recv_fds(self._sock, _CHUNK, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
+            data = self._recv()
         except ConnectionResetError:
-            data, fds = b"", []
-        self.fds.extend(fds)
+            data = b""
         if not data:
             raise MinipodError(
-                "the agent went away in the middle of the answer", f"pods go on without it; its log is {self._log}"
+                "the agent went away in the middle of the answer",
+                f"pods go on without it; its log is {self._log}",
             )
         *lines, self._rest = (self._rest + data).split(b"\n")
-        events = []
+        events: list[Json] = []
         for line in lines:
             message = json.loads(line)
             if "error" in message:
-                raise MinipodError.from_status(message["error"])
+                self._failure = MinipodError.from_status(message["error"])
+                if not events:
+                    raise self._failure
+                break  # what happened before it is told before it
             if "done" in message:
                 self.done = message["done"] or {}
                 break
             events.append(message["event"])
         return events
+
+    def _recv(self) -> bytes:
+        # Not socket.recv_fds: it drops its flags, and an fd that is not close-on-exec from birth may leak.
+        size = _MAX_FDS * struct.calcsize("i")
+        data, ancillary, _, _ = self._sock.recvmsg(
+            _CHUNK, socket.CMSG_SPACE(size), socket.MSG_CMSG_CLOEXEC
+        )
+        for level, kind, payload in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self.fds.extend(fd for (fd,) in struct.iter_unpack("i", payload))
+        return data
 
     def __iter__(self) -> Iterator[Json]:
         """Yield the events until the agent is done."""
@@ -117,7 +137,12 @@ class Call:
 
 
 def call(
-    config: Config, request: Json, fds: Sequence[int] = (), *, start: bool = True, timeout: float | None = None
+    config: Config,
+    request: Json,
+    fds: Sequence[int] = (),
+    *,
+    start: bool = True,
+    timeout: float | None = None,
 ) -> Call:
     """Send *request* to the agent and return the call.
 
@@ -188,8 +213,6 @@ def _connect(sock: socket.socket, path: str) -> None:
 
 def peer_pid(sock: socket.socket | Call) -> tuple[int, int]:
     """Return the process and the user at the other end (``SO_PEERCRED``, unix(7))."""
-    import struct
-
     inner = sock._sock if isinstance(sock, Call) else sock
     pid, uid, _ = struct.unpack("3i", inner.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return pid, uid
@@ -199,7 +222,10 @@ def _check_peer(sock: socket.socket, path: str) -> None:
     # Whoever could put a socket there would be sent manifests, and the user's terminal.
     _, uid = peer_pid(sock)
     if uid not in (0, os.geteuid()):
-        raise MinipodError(f"{path}: the process behind it belongs to uid {uid}, not to root", "choose another --run-dir")
+        raise MinipodError(
+            f"{path}: the process behind it belongs to uid {uid}, not to root",
+            "choose another --run-dir",
+        )
 
 
 def must_be_root() -> MinipodError:

@@ -7,27 +7,32 @@ from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, Session, examples, session
+from minipod.cli.options import SETTINGS, Namespace, Session, session, verb
 
 app = typer.Typer(**SETTINGS)
 apply_app = typer.Typer(**SETTINGS)
 
-Files = Annotated[list[str], typer.Option("--filename", "-f", metavar="FILE", help="A manifest, or - for standard input.")]
+Files = Annotated[
+    list[str],
+    typer.Option("--filename", "-f", metavar="FILE", help="A manifest, or - for standard input."),
+]
 
 
-@app.command(epilog=examples("minipod create -f pod.yaml", "minipod create -f - < pod.yaml"))
+@verb(app, "minipod create -f pod.yaml", "minipod create -f - < pod.yaml")
 def create(ctx: typer.Context, filename: Files, namespace: Namespace = None) -> None:
     """Create the pods of a manifest and return at once."""
     _create_all(session(ctx), filename, namespace, replace_finished=False)
 
 
-@apply_app.command(epilog=examples("minipod apply -f pod.yaml"))
+@verb(apply_app, "minipod apply -f pod.yaml")
 def apply(ctx: typer.Context, filename: Files, namespace: Namespace = None) -> None:
-    """Create the pods of a manifest; one of the same name that has ended gives way."""
+    """Create the pods of a manifest, replacing those that ended."""
     _create_all(session(ctx), filename, namespace, replace_finished=True)
 
 
-def _create_all(where: Session, files: list[str], namespace: str | None, *, replace_finished: bool) -> None:
+def _create_all(
+    where: Session, files: list[str], namespace: str | None, *, replace_finished: bool
+) -> None:
     for file in files:
         for item in create_from(where, file, namespace, replace_finished=replace_finished):
             print(f"{item['kind'].lower()}/{item['name']} created")

@@ -8,36 +8,53 @@ from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, Selector, Session, complete_targets, examples, session
+from minipod.cli.options import (
+    SETTINGS,
+    Namespace,
+    Selector,
+    Session,
+    complete_targets,
+    session,
+    verb,
+)
 
 app = typer.Typer(**SETTINGS)
 
 
-@app.command(
-    epilog=examples(
-        "minipod delete pod web",
-        "minipod delete -f pod.yaml",
-        "minipod delete pods --all --grace-period 5",
-        "minipod delete pod/web --now",
-    )
+@verb(
+    app,
+    "minipod delete pod web",
+    "minipod delete -f pod.yaml",
+    "minipod delete pods --all --grace-period 5",
+    "minipod delete pod/web --now",
 )
 def delete(
     ctx: typer.Context,
     targets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[pod NAME...|pod/NAME...]", help="What to delete.", autocompletion=complete_targets),
+        typer.Argument(
+            metavar="[pod NAME...|pod/NAME...]",
+            help="What to delete.",
+            autocompletion=complete_targets,
+        ),
     ] = None,
     filename: Annotated[
-        list[str] | None, typer.Option("--filename", "-f", metavar="FILE", help="The pods of this manifest.")
+        list[str] | None,
+        typer.Option("--filename", "-f", metavar="FILE", help="The pods of this manifest."),
     ] = None,
     grace_period: Annotated[
-        int | None, typer.Option("--grace-period", metavar="SECONDS", min=-1, help="Until KILL; -1: the pod's own.")
+        int | None,
+        typer.Option(
+            "--grace-period", metavar="SECONDS", min=-1, help="Until KILL; -1: the pod's own."
+        ),
     ] = None,
     now: Annotated[bool, typer.Option("--now", help="As --grace-period 1.")] = False,
     force: Annotated[bool, typer.Option("--force", help="As --grace-period 0.")] = False,
     all_pods: Annotated[bool, typer.Option("--all", help="All pods of the namespace.")] = False,
     selector: Selector = "",
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Return when they are gone.")] = True,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Return when they are gone.")
+    ] = True,
     ignore_not_found: Annotated[
         bool, typer.Option("--ignore-not-found", help="No error when there is no such pod.")
     ] = False,
@@ -48,7 +65,9 @@ def delete(
     from minipod.errors import UsageError
 
     if not targets and not filename:
-        raise UsageError("delete: nothing to delete is named", "minipod delete pod NAME, or -f FILE")
+        raise UsageError(
+            "delete: nothing to delete is named", "minipod delete pod NAME, or -f FILE"
+        )
     kind, names = parse_targets(targets) if targets else ("pods", [])
     ways = sum((bool(names), bool(filename), all_pods, bool(selector)))
     if ways == 0:
@@ -73,7 +92,9 @@ def delete(
         _delete(where, one, force=force, ignore_not_found=ignore_not_found)
 
 
-def _delete(where: Session, request: dict[str, Any], *, force: bool, ignore_not_found: bool) -> None:
+def _delete(
+    where: Session, request: dict[str, Any], *, force: bool, ignore_not_found: bool
+) -> None:
     from minipod.cli.client import call
     from minipod.cli.output import say
     from minipod.errors import MinipodError
@@ -108,5 +129,7 @@ def _grace(seconds: int | None, now: bool, force: bool) -> int | None:
         *([0] if force else []),
     }
     if len(asked) > 1:
-        raise UsageError("--grace-period, --now and --force say different things", "use one of them")
+        raise UsageError(
+            "--grace-period, --now and --force say different things", "use one of them"
+        )
     return asked.pop() if asked else None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, Selector, complete_targets, examples, session
+from minipod.cli.options import SETTINGS, Namespace, Selector, complete_targets, session, verb
 
 Json = dict[str, Any]
 
@@ -19,12 +19,14 @@ NONE = "<none>"
 _STEP = "  "
 
 
-@app.command(epilog=examples("minipod describe pod web", "minipod describe pod/web -n demo"))
+@verb(app, "minipod describe pod web", "minipod describe pod/web -n demo")
 def describe(
     ctx: typer.Context,
     targets: Annotated[
         list[str],
-        typer.Argument(metavar="pod [NAME]...|pod/NAME...", help="Which pods.", autocompletion=complete_targets),
+        typer.Argument(
+            metavar="pod [NAME]...|pod/NAME...", help="Which pods.", autocompletion=complete_targets
+        ),
     ],
     selector: Selector = "",
     namespace: Namespace = None,
@@ -36,14 +38,25 @@ def describe(
     kind, names = parse_targets(targets)
     where = session(ctx)
     within = where.namespace(namespace)
-    request = {"verb": "get", "kind": kind, "namespace": within, "names": names, "selector": selector, "watch": False}
+    request = {
+        "verb": "get",
+        "kind": kind,
+        "namespace": within,
+        "names": names,
+        "selector": selector,
+        "watch": False,
+    }
     pods = fetch(where, request)
     if not pods:
         say_none(within)
         return
     events = fetch(where, {**request, "kind": "events", "names": [], "selector": ""})
     for i, pod in enumerate(pods):
-        own = [e for e in events if e.get("involvedObject", {}).get("uid") == pod["metadata"].get("uid")]
+        own = [
+            e
+            for e in events
+            if e.get("involvedObject", {}).get("uid") == pod["metadata"].get("uid")
+        ]
         print("\n\n" * bool(i) + "\n".join(pod_lines(pod, own, time.time())))
 
 
@@ -54,7 +67,11 @@ def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
     spec, status = pod.get("spec", {}), pod.get("status", {})
     lines = [
         *_head(pod),
-        *_containers("Init Containers", spec.get("initContainers", []), status.get("initContainerStatuses", [])),
+        *_containers(
+            "Init Containers",
+            spec.get("initContainers", []),
+            status.get("initContainerStatuses", []),
+        ),
         *_containers("Containers", spec.get("containers", []), status.get("containerStatuses", [])),
         *_conditions(status.get("conditions", [])),
         *_volumes(spec.get("volumes", [])),
@@ -80,10 +97,16 @@ def _head(pod: Json) -> list[str]:
     lines += _mapping("Labels", meta.get("labels", {}), "=", 17)
     lines += _mapping("Annotations", meta.get("annotations", {}), ": ", 17)
     lines.append(_pair("Status", phase, 17))
-    lines += [_pair(name, status[name.lower()], 17) for name in ("Reason", "Message") if status.get(name.lower())]
+    lines += [
+        _pair(name, status[name.lower()], 17)
+        for name in ("Reason", "Message")
+        if status.get(name.lower())
+    ]
     lines.append(_pair("IP", status.get("podIP"), 17))
     lines.append("IPs:")
-    lines += [f"{_STEP}IP:  {item['ip']}" for item in status.get("podIPs", [])] or [f"{_STEP}{NONE}"]
+    lines += [f"{_STEP}IP:  {item['ip']}" for item in status.get("podIPs", [])] or [
+        f"{_STEP}{NONE}"
+    ]
     return lines
 
 
@@ -116,12 +139,18 @@ def _container(container: Json, status: Json) -> list[str]:
         ("Image", container.get("image")),
         ("Image ID", status.get("imageID")),
         ("Port", ", ".join(f"{p.get('containerPort')}/{p.get('protocol', 'TCP')}" for p in ports)),
-        ("Host Port", ", ".join(f"{p.get('hostPort', 0)}/{p.get('protocol', 'TCP')}" for p in ports)),
+        (
+            "Host Port",
+            ", ".join(f"{p.get('hostPort', 0)}/{p.get('protocol', 'TCP')}" for p in ports),
+        ),
     ]
     lines = [_pair(name, value, 16) for name, value in pairs]
     for name, key in (("Command", "command"), ("Args", "args")):
         if container.get(key):
-            lines += [f"{name}:", *(_STEP + line for word in container[key] for line in str(word).split("\n"))]
+            lines += [
+                f"{name}:",
+                *(_STEP + line for word in container[key] for line in str(word).splitlines()),
+            ]
     lines += _state("State", status.get("state", {}) or {"waiting": {}})
     if status.get("lastState"):
         lines += _state("Last State", status["lastState"])
@@ -131,7 +160,11 @@ def _container(container: Json, status: Json) -> list[str]:
         values = container.get("resources", {}).get(key, {})
         if values:
             lines += [f"{name}:", *(_pair(key, values[key], 16, _STEP) for key in sorted(values))]
-    for name, key in (("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")):
+    for name, key in (
+        ("Liveness", "livenessProbe"),
+        ("Readiness", "readinessProbe"),
+        ("Startup", "startupProbe"),
+    ):
         if container.get(key):
             lines.append(_pair(name, _probe(container[key]), 16))
     lines += _environment(container)
@@ -140,11 +173,23 @@ def _container(container: Json, status: Json) -> list[str]:
 
 
 def _state(title: str, state: Json) -> list[str]:
-    kind = next((kind for kind in ("running", "terminated", "waiting") if state.get(kind) is not None), "waiting")
+    kind = next(
+        (kind for kind in ("running", "terminated", "waiting") if state.get(kind) is not None),
+        "waiting",
+    )
     detail = state.get(kind) or {}
     lines = [_pair(title, kind.capitalize(), 16)]
-    shown = [("Reason", "reason"), ("Message", "message"), ("Exit Code", "exitCode"), ("Signal", "signal")]
-    lines += [_pair(name, detail[key], 16, _STEP) for name, key in shown if detail.get(key) not in (None, "")]
+    shown = [
+        ("Reason", "reason"),
+        ("Message", "message"),
+        ("Exit Code", "exitCode"),
+        ("Signal", "signal"),
+    ]
+    lines += [
+        _pair(name, detail[key], 16, _STEP)
+        for name, key in shown
+        if detail.get(key) not in (None, "")
+    ]
     if kind == "terminated" and "exitCode" not in detail:
         lines.append(_pair("Exit Code", 0, 16, _STEP))
     times = [("Started", "startedAt"), ("Finished", "finishedAt")]
@@ -156,7 +201,9 @@ def _probe(probe: Json) -> str:
         what = f"exec {exec_.get('command', [])}"
     elif http := probe.get("httpGet"):
         scheme = str(http.get("scheme", "HTTP")).lower()
-        what = f"http-get {scheme}://{http.get('host', '')}:{http.get('port')}{http.get('path', '/')}"
+        what = (
+            f"http-get {scheme}://{http.get('host', '')}:{http.get('port')}{http.get('path', '/')}"
+        )
     elif tcp := probe.get("tcpSocket"):
         what = f"tcp-socket {tcp.get('host', '')}:{tcp.get('port')}"
     else:
@@ -175,14 +222,20 @@ def _environment(container: Json) -> list[str]:
         for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
             if key in source:
                 optional = bool(source[key].get("optional"))
-                lines.append(f"{_STEP}{source[key].get('name')}  {kind}  Optional: {str(optional).lower()}")
+                lines.append(
+                    f"{_STEP}{source[key].get('name')}  {kind}  Optional: {str(optional).lower()}"
+                )
     if lines:
         lines.insert(0, "Environment Variables from:")
     variables = container.get("env", [])
     if not variables:
         return [*lines, _pair("Environment", "", 16)]
-    width = max(len(variable["name"]) for variable in variables) + 3
-    return [*lines, "Environment:", *(_pair(v["name"], _variable(v), width, _STEP) for v in variables)]
+    width = max(len(variable["name"]) for variable in variables) + len(_STEP) + 3
+    return [
+        *lines,
+        "Environment:",
+        *(_pair(v["name"], _variable(v), width, _STEP) for v in variables),
+    ]
 
 
 def _variable(variable: Json) -> str:
@@ -207,7 +260,9 @@ def _mounts(mounts: Sequence[Json]) -> list[str]:
         options = ["ro" if mount.get("readOnly") else "rw"]
         if path := mount.get("subPath") or mount.get("subPathExpr"):
             options.append(f'path="{path}"')
-        lines.append(f"{_STEP}{mount.get('mountPath')} from {mount.get('name')} ({','.join(options)})")
+        lines.append(
+            f"{_STEP}{mount.get('mountPath')} from {mount.get('name')} ({','.join(options)})"
+        )
     return lines
 
 
@@ -228,7 +283,10 @@ def _volumes(volumes: Sequence[Json]) -> list[str]:
     lines = ["Volumes:"]
     for volume in volumes:
         kind = next((key for key in volume if key != "name"), "emptyDir")
-        lines += [f"{_STEP}{volume['name']}:", _pair("Type", kind[:1].upper() + kind[1:], 17, 2 * _STEP)]
+        lines += [
+            f"{_STEP}{volume['name']}:",
+            _pair("Type", kind[:1].upper() + kind[1:], 17, 2 * _STEP),
+        ]
         source = volume.get(kind) or {}
         for key in source:
             if isinstance(source[key], str | int | bool):
@@ -256,5 +314,9 @@ def _events(events: Iterable[Json], now: float) -> list[str]:
     widths = [max(len(row[i]) for row in table) + 2 for i in range(len(titles))]
     return [
         "Events:",
-        *(_STEP + "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table),
+        *(
+            _STEP
+            + "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in table
+        ),
     ]

@@ -14,25 +14,32 @@ from minipod.cli.options import (
     Watch,
     complete_pods,
     complete_words,
-    examples,
     session,
+    verb,
 )
 
 app = typer.Typer(**SETTINGS)
 
 
-@app.command(epilog=examples("minipod events", "minipod events --for pod/web -w"))
+@verb(app, "minipod events", "minipod events --for pod/web -w")
 def events(
     ctx: typer.Context,
     about: Annotated[
-        str, typer.Option("--for", metavar="pod/NAME", help="Only of this pod.", autocompletion=complete_pods)
+        str,
+        typer.Option(
+            "--for", metavar="pod/NAME", help="Only of this pod.", autocompletion=complete_pods
+        ),
     ] = "",
     watch: Watch = False,
     all_namespaces: AllNamespaces = False,
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", metavar="json|yaml", help="How to print.", autocompletion=complete_words("json", "yaml")
+            "--output",
+            "-o",
+            metavar="json|yaml",
+            help="How to print.",
+            autocompletion=complete_words("json", "yaml"),
         ),
     ] = "",
     namespace: Namespace = None,
@@ -46,7 +53,14 @@ def events(
     name = pod_name(about) if about else ""
     where = session(ctx)
     within = None if all_namespaces else where.namespace(namespace)
-    request = {"verb": "get", "kind": "events", "namespace": within, "names": [], "selector": "", "watch": False}
+    request: dict[str, Any] = {
+        "verb": "get",
+        "kind": "events",
+        "namespace": within,
+        "names": [],
+        "selector": "",
+        "watch": False,
+    }
 
     def wanted(item: dict[str, Any]) -> bool:
         return not name or item.get("involvedObject", {}).get("name") == name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, Container, Namespace, Pod, examples, session
+from minipod.cli.options import SETTINGS, Container, Namespace, Pod, session, verb
 
 if TYPE_CHECKING:
     from minipod.config import Config
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 app = typer.Typer(**SETTINGS)
 
 
-@app.command(
-    epilog=examples(
-        "minipod exec web -- ls -l /", "minipod exec -it web -c sidecar -- sh", "minipod exec -i web -- sh < script.sh"
-    )
+@verb(
+    app,
+    "minipod exec web -- ls -l /",
+    "minipod exec -it web -c sidecar -- sh",
+    "minipod exec -i web -- sh < script.sh",
 )
 def exec_(
     ctx: typer.Context,
@@ -28,7 +29,9 @@ def exec_(
     command: Annotated[
         list[str] | None, typer.Argument(metavar="-- COMMAND [ARG]...", help="What to run.")
     ] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", "-i", help="Pass our standard input on.")] = False,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", "-i", help="Pass our standard input on.")
+    ] = False,
     tty: Annotated[bool, typer.Option("--tty", "-t", help="Give it a terminal (with -i).")] = False,
     container: Container = None,
     namespace: Namespace = None,
@@ -56,7 +59,9 @@ def exec_(
         "size": [0, 0],
         "term": os.environ.get("TERM", "") if tty else "",
     }
-    raise typer.Exit(_with_terminal(where.config, request) if tty else _with_pipes(where.config, request))
+    raise typer.Exit(
+        _with_terminal(where.config, request) if tty else _with_pipes(where.config, request)
+    )
 
 
 def _with_terminal(config: Config, request: dict[str, Any]) -> int:
@@ -79,7 +84,10 @@ def _with_pipes(config: Config, request: dict[str, Any]) -> int:
             theirs.append(read)
             ours.append(write)
         else:
-            theirs.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+            # Not our /dev/null: the container's root could chmod the device that it has open.
+            read, write = os.pipe()
+            os.close(write)
+            theirs.append(read)
             ours.append(-1)
         for _ in ("stdout", "stderr"):
             read, write = os.pipe()

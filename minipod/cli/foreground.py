@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Accompanies the pods of ``run``: several calls to the agent at once, for pods, events and logs, and the interrupts."""
+"""Accompanies the pods of ``run``: pods, events and logs, several calls to the agent at once, and the interrupts."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Foreground:
         self._paint_out = painter(sys.stdout)
         self._colours: dict[tuple[Any, Any], str] = {}
         self._readers: dict[int, _Reader] = {}
-        self._logs: set[int] = set()
+        self._logs: dict[int, PodView] = {}
         self._deletions: set[int] = set()
         self._attached = False
         self._signal = 0
@@ -130,8 +130,9 @@ class Foreground:
                 "timestamps": False,
                 "prefix": False,
             }
-            self._logs.add(self._read(request, self._on_log, required=False))
+            self._logs[self._read(request, self._on_log, required=False)] = pod
         self._loop(self._finished)
+        self._drain()
         self._log.finish()
         self._progress.clear()
         if self._interrupts:
@@ -144,9 +145,12 @@ class Foreground:
         return code
 
     def _finished(self) -> bool:
+        # What a deleted pod wrote was sent before it was gone; nobody has to tell that no more comes.
+        if any(not pod.deleted for pod in self._logs.values()):
+            return self._interrupts > _PATIENCE
         if self._interrupts:
-            return self._interrupts > _PATIENCE or not (self._deletions or self._logs)
-        return not self._logs and all(pod.is_over for pod in self._pods.values())
+            return not self._deletions or self._interrupts > _PATIENCE
+        return all(pod.is_over for pod in self._pods.values())
 
     def _exit_code(self) -> int:
         for pod in self._pods.values():
@@ -160,12 +164,17 @@ class Foreground:
                 self._progress.line(f"pod {pod.name} was deleted", "red")
             elif code and exit_code(pod.data):
                 status = pod.data.get("status", {})
-                why = status.get("message") or f"{summarize(pod.data).status}, exit code {exit_code(pod.data)}"
+                why = (
+                    status.get("message")
+                    or f"{summarize(pod.data).status}, exit code {exit_code(pod.data)}"
+                )
                 self._progress.line(f"pod {pod.name} failed: {why}", "red")
 
     # ---- reading ----
 
-    def _read(self, request: Json, on_event: Callable[[Json], None], *, required: bool = True) -> int:
+    def _read(
+        self, request: Json, on_event: Callable[[Json], None], *, required: bool = True
+    ) -> int:
         opened = call(self._config, request)
         fd = opened.fileno()
         self._readers[fd] = _Reader(opened, on_event, required)
@@ -173,16 +182,25 @@ class Foreground:
 
     def _loop(self, over: Callable[[], bool]) -> None:
         while not over():
-            poll = select.poll()
-            poll.register(self._wake[0], select.POLLIN)
-            for fd in self._readers:
-                poll.register(fd, select.POLLIN)
-            for fd, _ in poll.poll():
+            for fd in self._ready([self._wake[0], *self._readers]):
                 if fd == self._wake[0]:
                     self._on_interrupt()
                 elif fd in self._readers:
                     self._receive(fd)
             self._log.flush()
+
+    def _drain(self) -> None:
+        """Print the log lines that have been sent, without waiting for more."""
+        while ready := self._ready(list(self._logs), 0):
+            for fd in ready:
+                self._receive(fd)
+
+    @staticmethod
+    def _ready(fds: Sequence[int], timeout: int | None = None) -> list[int]:
+        poll = select.poll()
+        for fd in fds:
+            poll.register(fd, select.POLLIN)
+        return [fd for fd, _ in poll.poll(timeout)]
 
     def _receive(self, fd: int) -> None:
         reader = self._readers[fd]
@@ -198,7 +216,7 @@ class Foreground:
         if ended:
             reader.call.close()
             del self._readers[fd]
-            self._logs.discard(fd)
+            self._logs.pop(fd, None)
             self._deletions.discard(fd)
 
     # ---- what is read ----
@@ -221,7 +239,9 @@ class Foreground:
         words = f"{pod.name}: {summary.status}"
         if summary.status == "Running" and status.get("podIP"):
             words += f" {status['podIP']}"
-        waiting = (c.get("state", {}).get("waiting") or {} for c in status.get("containerStatuses", []))
+        waiting = (
+            c.get("state", {}).get("waiting") or {} for c in status.get("containerStatuses", [])
+        )
         messages = [w["message"] for w in waiting if w.get("message")]
         return f"{words}: {messages[0]}" if messages else words
 

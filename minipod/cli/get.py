@@ -19,8 +19,8 @@ from minipod.cli.options import (
     Watch,
     complete_targets,
     complete_words,
-    examples,
     session,
+    verb,
 )
 
 Json = dict[str, Any]
@@ -28,17 +28,21 @@ Json = dict[str, Any]
 app = typer.Typer(**SETTINGS)
 
 
-@app.command(
-    epilog=examples(
-        "minipod get pods", "minipod get pods -A -o wide", "minipod get pod web -o yaml", "minipod get pods -l app=web -w"
-    )
+@verb(
+    app,
+    "minipod get pods",
+    "minipod get pods -A -o wide",
+    "minipod get pod web -o yaml",
+    "minipod get pods -l app=web -w",
 )
 def get(
     ctx: typer.Context,
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="KIND [NAME]...", help="pods or events, and names; or pod/NAME.", autocompletion=complete_targets
+            metavar="KIND [NAME]...",
+            help="pods or events, and names; or pod/NAME.",
+            autocompletion=complete_targets,
         ),
     ],
     output: Annotated[
@@ -68,7 +72,14 @@ def get(
         raise UsageError("names go with neither -l nor -A", "leave out one of them")
     where = session(ctx)
     within = None if all_namespaces else where.namespace(namespace)
-    request = {"verb": "get", "kind": kind, "namespace": within, "names": names, "selector": selector, "watch": False}
+    request = {
+        "verb": "get",
+        "kind": kind,
+        "namespace": within,
+        "names": names,
+        "selector": selector,
+        "watch": False,
+    }
     show_list = printer(kind, form, everywhere=all_namespaces, headers=not no_headers)
     if watch:
         show_changes(where, request, form, show_list)
@@ -99,19 +110,21 @@ def fetch(where: Session, request: Json) -> list[Json]:
         items: list[Json] = answer.finish().get("items", [])
     if request["kind"] == "events":
         return sorted(items, key=event_time)
-    return sorted(items, key=lambda item: (item["metadata"].get("namespace", ""), item["metadata"]["name"]))
+    return sorted(
+        items, key=lambda item: (item["metadata"].get("namespace", ""), item["metadata"]["name"])
+    )
 
 
-def printer(kind: str, form: str, *, everywhere: bool, headers: bool = True) -> Callable[[Sequence[Json]], None]:
+def printer(
+    kind: str, form: str, *, everywhere: bool, headers: bool = True
+) -> Callable[[Sequence[Json]], None]:
     """Return what prints objects as rows of one table."""
     from minipod.cli import podtable
     from minipod.cli.output import Table
 
     wide = form == "wide"
-    if kind == "events":
-        titles = podtable.EVENT_TITLES
-    else:
-        titles = podtable.POD_TITLES_WIDE if wide else podtable.POD_TITLES
+    pod_titles: tuple[str, ...] = podtable.POD_TITLES_WIDE if wide else podtable.POD_TITLES
+    titles = podtable.EVENT_TITLES if kind == "events" else pod_titles
     table = Table(*(("NAMESPACE", *titles) if everywhere else titles), headers=headers)
 
     def row(item: Json) -> list[str]:

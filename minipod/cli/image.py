@@ -11,7 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, Session, complete_images, complete_words, examples, session
+from minipod.cli.options import (
+    SETTINGS,
+    Session,
+    complete_images,
+    complete_words,
+    examples,
+    session,
+    verb,
+)
 
 Json = dict[str, Any]
 
@@ -23,11 +31,12 @@ app = typer.Typer(
 
 _FORMATS = ("oci-archive", "docker-archive")
 References = Annotated[
-    list[str], typer.Argument(metavar="IMAGE...", help="References or ids.", autocompletion=complete_images)
+    list[str],
+    typer.Argument(metavar="IMAGE...", help="References or ids.", autocompletion=complete_images),
 ]
 
 
-@app.command("ls", epilog=examples("minipod image ls", "minipod image ls -o json"))
+@verb(app, "minipod image ls", "minipod image ls -o json", name="ls")
 def list_images(
     ctx: typer.Context,
     output: Annotated[
@@ -72,7 +81,12 @@ def _row(name: str, image: Json) -> list[str]:
 
     made = age(image.get("created"), time.time())
     short = str(image.get("id", "")).removeprefix("sha256:")[:12]
-    return [name, short, human_size(image.get("size", 0)), made if made == UNKNOWN else f"{made} ago"]
+    return [
+        name,
+        short,
+        human_size(image.get("size", 0)),
+        made if made == UNKNOWN else f"{made} ago",
+    ]
 
 
 def human_size(size: float) -> str:
@@ -84,16 +98,19 @@ def human_size(size: float) -> str:
     return f"{size:.4g}TB"
 
 
-@app.command(
-    epilog=examples("minipod image load busybox.tar", "docker save app:1 | sudo minipod image load -")
-)
+@verb(app, "minipod image load busybox.tar", "docker save app:1 | sudo minipod image load -")
 def load(
     ctx: typer.Context,
     file: Annotated[
         str,
-        typer.Argument(metavar="FILE", help="An OCI or Docker archive, an OCI layout directory, or - for stdin."),
+        typer.Argument(
+            metavar="FILE",
+            help="An OCI or Docker archive, an OCI layout directory, or - for stdin.",
+        ),
     ],
-    name: Annotated[str | None, typer.Option("--name", metavar="IMAGE", help="What to call the image.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="IMAGE", help="What to call the image.")
+    ] = None,
 ) -> None:
     """Put the images of an archive into the store."""
     from minipod.cli.client import call
@@ -101,7 +118,10 @@ def load(
     from minipod.cli.progress import Progress
 
     progress = Progress()
-    with _opened(file) as fd, call(session(ctx).config, {"verb": "image", "op": "load", "name": name}, [fd]) as answer:
+    with (
+        _opened(file) as fd,
+        call(session(ctx).config, {"verb": "image", "op": "load", "name": name}, [fd]) as answer,
+    ):
         try:
             for event in answer:
                 step = event.get("progress", {})
@@ -131,7 +151,8 @@ def _opened(file: str) -> Iterator[int]:
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise UsageError(
-                f"{file}: {(error.strerror or str(error)).lower()}", "name an archive, a directory, or -"
+                f"{file}: {(error.strerror or str(error)).lower()}",
+                "name an archive, a directory, or -",
             ) from error
         try:
             yield fd
@@ -142,7 +163,9 @@ def _opened(file: str) -> Iterator[int]:
     import tempfile
 
     if sys.stdin.isatty():
-        raise UsageError("an archive is not typed in", "docker save IMAGE | sudo minipod image load -")
+        raise UsageError(
+            "an archive is not typed in", "docker save IMAGE | sudo minipod image load -"
+        )
     # In /var/tmp: /tmp is often memory, and images are big.
     with tempfile.TemporaryFile(dir="/var/tmp") as spool:
         shutil.copyfileobj(sys.stdin.buffer, spool)
@@ -151,23 +174,37 @@ def _opened(file: str) -> Iterator[int]:
         yield spool.fileno()
 
 
-@app.command(
-    epilog=examples("minipod image save localhost/app:1 -o app.tar", "minipod image save app:1 -o - | gzip > app.tar.gz")
+@verb(
+    app,
+    "minipod image save localhost/app:1 -o app.tar",
+    "minipod image save app:1 -o - | gzip > app.tar.gz",
 )
 def save(
     ctx: typer.Context,
     references: References,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to, or - for stdout.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="Where to, or - for stdout.")
+    ],
     form: Annotated[
         str,
-        typer.Option("--format", metavar="|".join(_FORMATS), help="What to write.", autocompletion=complete_words(*_FORMATS)),
+        typer.Option(
+            "--format",
+            metavar="|".join(_FORMATS),
+            help="What to write.",
+            autocompletion=complete_words(*_FORMATS),
+        ),
     ] = "oci-archive",
 ) -> None:
     """Write images into an archive."""
     from minipod.cli.output import check_format
     from minipod.errors import UsageError
 
-    request = {"verb": "image", "op": "save", "references": references, "format": check_format(form, _FORMATS)}
+    request = {
+        "verb": "image",
+        "op": "save",
+        "references": references,
+        "format": check_format(form, _FORMATS),
+    }
     if output == "-":
         if sys.stdout.isatty():
             raise UsageError("an archive is not for a terminal", "write it to a file: -o app.tar")
@@ -214,7 +251,7 @@ def _save_to_file(where: Session, request: Json, output: str) -> None:
         os.close(fd)
 
 
-@app.command(epilog=examples("minipod image rm localhost/app:1"))
+@verb(app, "minipod image rm localhost/app:1")
 def rm(
     ctx: typer.Context,
     references: References,
@@ -230,18 +267,25 @@ def rm(
             say(f"removed {reference}")
 
 
-@app.command(epilog=examples("minipod image inspect localhost/app:1"))
+@verb(app, "minipod image inspect localhost/app:1")
 def inspect(
     ctx: typer.Context,
     reference: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="A reference or an id.", autocompletion=complete_images)
+        str,
+        typer.Argument(
+            metavar="IMAGE", help="A reference or an id.", autocompletion=complete_images
+        ),
     ],
-    output: Annotated[str, typer.Option("--output", "-o", metavar="json|yaml", help="How to print.")] = "json",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="json|yaml", help="How to print.")
+    ] = "json",
 ) -> None:
     """Show what an image says of itself."""
     from minipod.cli.client import call
     from minipod.cli.output import check_format, dump
 
     form = check_format(output, ("json", "yaml"))
-    with call(session(ctx).config, {"verb": "image", "op": "inspect", "reference": reference}) as answer:
+    with call(
+        session(ctx).config, {"verb": "image", "op": "inspect", "reference": reference}
+    ) as answer:
         dump(answer.finish().get("image", {}), form)

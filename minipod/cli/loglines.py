@@ -20,7 +20,11 @@ class LogWriter:
     """
 
     def __init__(
-        self, prefix: Callable[[Json], str] | None = None, *, timestamps: bool = False, split: bool = False
+        self,
+        prefix: Callable[[Json], str] | None = None,
+        *,
+        timestamps: bool = False,
+        split: bool = False,
     ) -> None:
         self._prefix = prefix
         self._timestamps = timestamps

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from minipod.errors import MinipodError
 
@@ -27,7 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         from minipod.cli.app import run
 
         code = run(args)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
@@ -66,15 +66,17 @@ def _show(error: MinipodError) -> None:
 
 
 def _print_error(text: str) -> None:
-    try:
+    with suppress(OSError):  # nobody listens; the exit code still tells
         print(text, file=sys.stderr, flush=True)
-    except OSError:
-        pass  # nobody listens; the exit code still tells
 
 
 def _os_error(error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
-    return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, str | bytes) else reason
+    return (
+        f"{os.fsdecode(error.filename)}: {reason}"
+        if isinstance(error.filename, str | bytes)
+        else reason
+    )
 
 
 def _internal_error(error: Exception) -> int:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from minipod.config import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
@@ -21,6 +25,19 @@ def examples(*commands: str) -> str:
     """Return an epilog for ``--help`` that shows *commands*."""
     # The backspace keeps click from filling the lines.
     return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+class Verb(TyperCommand):
+    """A command whose usage line names what is required without typer's braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+def verb(app: typer.Typer, *commands: str, name: str | None = None) -> Callable[[F], F]:
+    """Return the decorator that makes a function a command of *app*, with *commands* as its examples."""
+    return app.command(name, cls=Verb, epilog=examples(*commands))
 
 
 class Session:
@@ -47,7 +64,7 @@ class Session:
         if self._config is None:
             from minipod.config import load
 
-            self._config = load(**self._flags)
+            self._config = load(None, **self._flags)
         return self._config
 
     def namespace(self, own: str | None) -> str:
@@ -79,18 +96,23 @@ def complete_targets(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_containers(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a container of the pod that the command line names."""
-    wanted = str(ctx.params.get("pod") or "").rpartition("/")[2]
-    return [
+    # Behind an option without its value, arguments are not parsed yet.
+    given = ctx.params.get("pod") or next(iter(ctx.args), "")
+    wanted = str(given).rpartition("/")[2]
+    names = [
         container["name"]
         for pod in _pods(ctx)
         if not wanted or pod["metadata"]["name"] == wanted
         for container in pod["spec"].get("containers", [])
     ]
+    return sorted(set(names))
 
 
 def complete_namespaces(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete a namespace that has pods."""
-    return sorted({pod["metadata"]["namespace"] for pod in _pods(ctx, everywhere=True)} | {"default"})
+    return sorted(
+        {pod["metadata"]["namespace"] for pod in _pods(ctx, everywhere=True)} | {"default"}
+    )
 
 
 def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -102,7 +124,14 @@ def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
 def _pods(ctx: typer.Context, *, everywhere: bool = False) -> list[dict[str, Any]]:
     before = ctx.find_root().params.get("namespace")
     namespace = None if everywhere else ctx.params.get("namespace") or before or "default"
-    request = {"verb": "get", "kind": "pods", "namespace": namespace, "names": [], "selector": "", "watch": False}
+    request: dict[str, Any] = {
+        "verb": "get",
+        "kind": "pods",
+        "namespace": namespace,
+        "names": [],
+        "selector": "",
+        "watch": False,
+    }
     items: list[dict[str, Any]] = _ask(ctx, request).get("items", [])
     return items
 
@@ -117,7 +146,7 @@ def _ask(ctx: typer.Context, request: dict[str, Any]) -> dict[str, Any]:
 
         from minipod.config import Config, load
 
-        config = load(**{field.name: root.get(field.name) for field in fields(Config)})
+        config = load(None, **{field.name: root.get(field.name) for field in fields(Config)})
         with call(config, request, start=False, timeout=2.0) as answer:
             return answer.finish()
     except Exception:
@@ -136,18 +165,35 @@ def complete_words(*words: str) -> Any:
 Namespace = Annotated[
     str | None,
     typer.Option(
-        "--namespace", "-n", metavar="NAME", help="The namespace (default).", autocompletion=complete_namespaces
+        "--namespace",
+        "-n",
+        metavar="NAME",
+        help="The namespace (default).",
+        autocompletion=complete_namespaces,
     ),
 ]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In all namespaces.")]
 Selector = Annotated[
-    str, typer.Option("--selector", "-l", metavar="LABELS", help="Only those with these labels: a=b,c!=d,!e,f in (g,h).")
+    str,
+    typer.Option(
+        "--selector",
+        "-l",
+        metavar="LABELS",
+        help="Only those with these labels: a=b,c!=d,!e,f in (g,h).",
+    ),
 ]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes.")]
 Container = Annotated[
     str | None,
     typer.Option(
-        "--container", "-c", metavar="NAME", help="The container (the first).", autocompletion=complete_containers
+        "--container",
+        "-c",
+        metavar="NAME",
+        help="The container (the first).",
+        autocompletion=complete_containers,
     ),
 ]
-Pod = Annotated[str, typer.Argument(metavar="POD", help="The pod, NAME or pod/NAME.", autocompletion=complete_pods)]
+Pod = Annotated[
+    str,
+    typer.Argument(metavar="POD", help="The pod, NAME or pod/NAME.", autocompletion=complete_pods),
+]

@@ -74,7 +74,9 @@ class Table:
         """Print *rows*, before the first ones the titles."""
         cells = [[escape(cell) for cell in row] for row in rows]
         for row in cells:
-            self._widths = [max(width, len(cell)) for width, cell in zip(self._widths, row, strict=True)]
+            self._widths = [
+                max(width, len(cell)) for width, cell in zip(self._widths, row, strict=True)
+            ]
         if not self._shown:
             cells.insert(0, list(self._titles))
             self._shown = True
@@ -82,7 +84,9 @@ class Table:
             print(self._line(row))
 
     def _line(self, row: Sequence[str]) -> str:
-        return "".join(cell.ljust(width + _GAP) for cell, width in zip(row, self._widths, strict=True)).rstrip()
+        return "".join(
+            cell.ljust(width + _GAP) for cell, width in zip(row, self._widths, strict=True)
+        ).rstrip()
 
 
 def check_format(value: str, allowed: Sequence[str] = FORMATS) -> str:
@@ -93,7 +97,9 @@ def check_format(value: str, allowed: Sequence[str] = FORMATS) -> str:
     """
     value = value.removeprefix("=")
     if value and value not in allowed:
-        raise UsageError(f"there is no output format {value!r}", f"use one of: {', '.join(allowed)}")
+        raise UsageError(
+            f"there is no output format {value!r}", f"use one of: {', '.join(allowed)}"
+        )
     return value
 
 
@@ -115,7 +121,15 @@ def dump_objects(items: list[dict[str, Any]], form: str, *, single: bool) -> Non
     elif single and len(items) == 1:
         dump(items[0], form)
     else:
-        dump({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}, form)
+        dump(
+            {
+                "apiVersion": "v1",
+                "kind": "List",
+                "metadata": {"resourceVersion": ""},
+                "items": items,
+            },
+            form,
+        )
 
 
 def object_name(item: dict[str, Any]) -> str:

@@ -39,7 +39,9 @@ class Summary:
 def summarize(pod: Json) -> Summary:
     """Return what ``get pods`` shows of *pod*."""
     spec, status = pod.get("spec", {}), pod.get("status", {})
-    sidecars = {c["name"] for c in spec.get("initContainers", []) if c.get("restartPolicy") == "Always"}
+    sidecars = {
+        c["name"] for c in spec.get("initContainers", []) if c.get("restartPolicy") == "Always"
+    }
     total = len(spec.get("containers", [])) + len(sidecars)
     reason = status.get("reason") or status.get("phase") or "Pending"
     if any(c.get("reason") == "SchedulingGated" for c in _conditions(pod, "PodScheduled")):
@@ -64,7 +66,9 @@ def summarize(pod: Json) -> Summary:
     if pod["metadata"].get("deletionTimestamp") and status.get("phase") not in TERMINAL:
         reason = "Terminating"
     ends = (c.get("lastState", {}).get("terminated", {}).get("finishedAt") or "" for c in counted)
-    return Summary(ready, total, reason, sum(c.get("restartCount", 0) for c in counted), max(ends, default=""))
+    return Summary(
+        ready, total, reason, sum(c.get("restartCount", 0) for c in counted), max(ends, default="")
+    )
 
 
 def _initialization(pod: Json, sidecars: set[str]) -> tuple[bool, int, str]:
@@ -97,7 +101,11 @@ def _state_reason(container: Json) -> str:
 def _end_reason(ended: Json) -> str:
     if ended.get("reason"):
         return str(ended["reason"])
-    return f"Signal:{ended['signal']}" if ended.get("signal") else f"ExitCode:{ended.get('exitCode', 0)}"
+    return (
+        f"Signal:{ended['signal']}"
+        if ended.get("signal")
+        else f"ExitCode:{ended.get('exitCode', 0)}"
+    )
 
 
 def _is_ready(container: Json) -> bool:
@@ -128,7 +136,10 @@ def pod_row(pod: Json, now: float, *, wide: bool = False, namespace: bool = Fals
     row = [meta["name"], f"{summary.ready}/{summary.total}", summary.status, restarts]
     row.append(age(meta.get("creationTimestamp"), now))
     if wide:
-        row += [status.get("podIP") or NONE, pod.get("spec", {}).get("nodeName") or status.get("hostIP") or NONE]
+        row += [
+            status.get("podIP") or NONE,
+            pod.get("spec", {}).get("nodeName") or status.get("hostIP") or NONE,
+        ]
     return [meta["namespace"], *row] if namespace else row
 
 
@@ -199,7 +210,10 @@ def exit_code(pod: Json) -> int:
         return 0
     failed = [
         (ended.get("finishedAt") or "", ended["exitCode"])
-        for container in (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
+        for container in (
+            *status.get("initContainerStatuses", []),
+            *status.get("containerStatuses", []),
+        )
         if (ended := container.get("state", {}).get("terminated")) and ended.get("exitCode")
     ]
     # min() keeps the first of those that ended within the same second.

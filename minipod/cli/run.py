@@ -7,16 +7,20 @@ from typing import Annotated
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, examples, session
+from minipod.cli.options import SETTINGS, Namespace, session, verb
 
 app = typer.Typer(**SETTINGS)
 
 
-@app.command(epilog=examples("minipod run pod.yaml", "minipod run -d pod.yaml", "minipod run --rm - < pod.yaml"))
+@verb(app, "minipod run pod.yaml", "minipod run -d pod.yaml", "minipod run --rm - < pod.yaml")
 def run(
     ctx: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A manifest, or - for standard input.")],
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when the pods run; they go on.")] = False,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A manifest, or - for standard input.")
+    ],
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the pods run; they go on.")
+    ] = False,
     remove: Annotated[bool, typer.Option("--rm", help="Delete the pods at their end.")] = False,
     namespace: Namespace = None,
 ) -> None:
@@ -29,7 +33,9 @@ def run(
     from minipod.errors import UsageError
 
     if detach and remove:
-        raise UsageError("--detach and --rm exclude each other", "delete the pods later: minipod delete -f FILE")
+        raise UsageError(
+            "--detach and --rm exclude each other", "delete the pods later: minipod delete -f FILE"
+        )
     from minipod.cli.create import create_from
     from minipod.cli.foreground import Foreground, PodView
 

@@ -14,7 +14,6 @@ import select
 import shutil
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,7 +58,9 @@ def ensure_agent(config: Config) -> socket.socket:
         if sock := try_connect(config):
             return sock
         path = f"{config.root_dir}/agent.log"
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+        )
         try:
             log = _Log(path, os.fstat(fd).st_size)
             if config == Config() and os.path.isdir(_SYSTEMD) and shutil.which("systemd-run"):
@@ -77,8 +78,14 @@ def _make_private(path: str) -> None:
     """Make the directory of sockets, 0700; refuse one that others could write into (CVE-2020-15257)."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     state = os.lstat(path)
-    if not stat.S_ISDIR(state.st_mode) or state.st_uid not in (0, os.geteuid()) or state.st_mode & 0o022:
-        raise MinipodError(f"{path} is not a directory that only root can write to", "choose another --run-dir")
+    if (
+        not stat.S_ISDIR(state.st_mode)
+        or state.st_uid not in (0, os.geteuid())
+        or state.st_mode & 0o022
+    ):
+        raise MinipodError(
+            f"{path} is not a directory that only root can write to", "choose another --run-dir"
+        )
 
 
 @contextmanager
@@ -108,6 +115,8 @@ def _command() -> list[str]:
 
 
 def _start_daemon(config: Config, log: _Log, log_fd: int) -> None:
+    import subprocess
+
     ready, said = os.pipe()
     try:
         try:
@@ -151,6 +160,8 @@ def _start_service(config: Config, log: _Log) -> None:
 
 
 def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
+    import subprocess
+
     env = _environment(config)
     kept = {name: env[name] for name in (*config.to_env(), "PATH", "PYTHONPATH") if name in env}
     options = [
@@ -159,14 +170,14 @@ def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
         f"--unit={UNIT}",
         "--description=minipod agent",
         "--property=Type=notify",
-        "--property=Delegate=yes",
         "--property=KillMode=process",
         "--property=WorkingDirectory=/",
         f"--property=StandardOutput=append:{log.path}",
         f"--property=StandardError=append:{log.path}",
         *(f"--setenv={name}={value}" for name, value in kept.items()),
     ]
-    shell = ["/bin/sh", "-c", 'exec "$@" --ready-fd 9 9>"$0"', fifo]
+    # A unit that is started once more (by systemctl) finds no FIFO, and nobody who would read it.
+    shell = ["/bin/sh", "-c", 'test -p "$0" || exec "$@"; exec "$@" --ready-fd 9 9>"$0"', fifo]
     done = subprocess.run(
         ["systemd-run", *options, "--", *shell, *_command()],
         stdin=subprocess.DEVNULL,
@@ -178,8 +189,23 @@ def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
     )
     # systemd-run waits for Type=notify's word. When that does not come, the agent's own is in the FIFO.
     if done.returncode != 0 and not select.select([ready], [], [], 0)[0]:
+        if (
+            "already loaded" in done.stderr
+        ):  # the shipped unit is installed, or an earlier one failed
+            done = subprocess.run(
+                ["systemctl", "start", UNIT],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
+            if done.returncode == 0:
+                return
         words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise MinipodError(f"systemd-run could not start the agent: {words}", f"systemctl status {UNIT}")
+        raise MinipodError(
+            f"systemd-run could not start the agent: {words}", f"systemctl status {UNIT}"
+        )
     _await_ready(ready, log)
 
 
@@ -194,12 +220,15 @@ def _await_ready(fd: int, log: _Log) -> None:
     data = b""
     while not data.endswith(b"\n"):
         if not poll.poll(_READY_TIMEOUT * 1000):
-            raise MinipodError(f"the agent was not ready within {_READY_TIMEOUT:.0f} s", f"its log is {log.path}")
+            raise MinipodError(
+                f"the agent was not ready within {_READY_TIMEOUT:.0f} s", f"its log is {log.path}"
+            )
         chunk = os.read(fd, 65536)
         if not chunk:
             why = log.last_line()
             raise MinipodError(
-                f"the agent ended before it was ready{': ' + why if why else ''}", f"its log is {log.path}"
+                f"the agent ended before it was ready{': ' + why if why else ''}",
+                f"its log is {log.path}",
             )
         data += chunk
     if data.strip() != b"ok":

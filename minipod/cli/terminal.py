@@ -187,7 +187,11 @@ def _pump(call: Call, feed: _Feed | None, outputs: dict[int, int]) -> None:
         for fd, happened in poll.poll():
             if fd == call.fileno():
                 call.receive()
-            elif fd in open_outputs and happened & (select.POLLIN | _GONE) and not _move(fd, open_outputs[fd]):
+            elif (
+                fd in open_outputs
+                and happened & (select.POLLIN | _GONE)
+                and not _move(fd, open_outputs[fd])
+            ):
                 del open_outputs[fd]
             if feed and fd == feed.target and happened & (select.POLLOUT | _GONE):
                 feed.write()

@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from minipod import __version__
-from minipod.cli.options import SETTINGS, examples
+from minipod.cli.options import SETTINGS, verb
 
 app = typer.Typer(**SETTINGS)
 
 
-@app.command(epilog=examples("minipod version"))
+@verb(app, "minipod version")
 def version(
-    output: Annotated[str, typer.Option("--output", "-o", metavar="json|yaml", help="Print an object.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="json|yaml", help="Print an object.")
+    ] = "",
 ) -> None:
     """Show the version of minipod."""
     show(output)

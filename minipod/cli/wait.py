@@ -8,24 +8,32 @@ from typing import Annotated
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, Selector, complete_targets, complete_words, examples, session
+from minipod.cli.options import (
+    SETTINGS,
+    Namespace,
+    Selector,
+    complete_targets,
+    complete_words,
+    session,
+    verb,
+)
 
 app = typer.Typer(**SETTINGS)
 
 _FOREVER = 7 * 24 * 3600.0  # seconds; what kubectl makes of a negative timeout
 
 
-@app.command(
-    epilog=examples(
-        "minipod wait pod/web --for=condition=Ready",
-        "minipod wait pod/job --for=jsonpath={.status.phase}=Succeeded --timeout 5m",
-        "minipod wait pods --all --for=delete",
-    )
+@verb(
+    app,
+    "minipod wait pod/web --for=condition=Ready",
+    "minipod wait pod/job --for=jsonpath={.status.phase}=Succeeded --timeout 5m",
+    "minipod wait pods --all --for=delete",
 )
 def wait(
     ctx: typer.Context,
     targets: Annotated[
-        list[str], typer.Argument(metavar="pod/NAME...", help="Which pods.", autocompletion=complete_targets)
+        list[str],
+        typer.Argument(metavar="pod/NAME...", help="Which pods.", autocompletion=complete_targets),
     ],
     condition: Annotated[
         str,
@@ -33,7 +41,9 @@ def wait(
             "--for",
             metavar="CONDITION",
             help="condition=TYPE[=STATUS], delete, create or jsonpath={.PATH}=VALUE.",
-            autocompletion=complete_words("condition=Ready", "delete", "jsonpath={.status.phase}=Succeeded"),
+            autocompletion=complete_words(
+                "condition=Ready", "delete", "jsonpath={.status.phase}=Succeeded"
+            ),
         ),
     ],
     timeout: Annotated[

@@ -76,7 +76,8 @@ class Special:
 
 
 Entry = bytes | File | Directory | Link | Special
-Layer = Mapping[str, Entry] | Iterable[tuple[str, Entry]]
+Entries = Mapping[str, Entry]
+Layer = Entries | Iterable[tuple[str, Entry]]
 
 
 def layer_tar(entries: Layer) -> bytes:

@@ -36,7 +36,8 @@ class Rubbish:
         """
         try:
             empty(self._fd)
-            os.rmdir(self._path)
+            with contextlib.suppress(FileNotFoundError):  # its session was at its end
+                os.rmdir(self._path)
         finally:
             os.close(self._fd)
 
@@ -76,8 +77,8 @@ def sweep(
                 path = f"{layout.tmp}/{name}"
                 try:
                     rubbish.append(Rubbish(path))
-                except BlockingIOError:
-                    continue  # its process lives
+                except (BlockingIOError, FileNotFoundError):
+                    continue  # its process lives, or has ended just now
                 except NotADirectoryError:
                     os.unlink(path)
             # Last: with a damaged image nobody knows what is used, but the rest is rubbish all the same.

@@ -217,10 +217,17 @@ class AddressPool:
             yield
             return
         # IMMEDIATE, because a reader that later writes would fail when another process wrote in between.
-        self._db.execute("BEGIN IMMEDIATE")
+        db = self._db
         try:
+            db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            db.execute("COMMIT")
+        except BaseException as error:
+            if db.in_transaction:  # SQLite rolls some back itself: a full disk, an I/O error
+                db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise MinipodError(
+                    f"the pool of pod addresses: {error}",
+                    "see that the root directory's disk has room and is writable",
+                ) from error
             raise
-        self._db.execute("COMMIT")

@@ -10,7 +10,7 @@ from minipod.api import Container
 from minipod.plan.context import ContainerContext
 from minipod.plan.defaults import PATH
 
-_REFERENCE = re.compile(r"\$(\$|\(([^()$]*)\))?")
+_REFERENCE = re.compile(r"\$(\$|\(([^)]*)\))?")
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:

@@ -8,11 +8,13 @@ privileges are given up, in the order in which each step needs what the next one
 
 from __future__ import annotations
 
+import posixpath
+
 from minipod.api import Container, Pod
 from minipod.errors import UsageError
 from minipod.plan import sandbox
 from minipod.plan import steps as s
-from minipod.plan.command import argv, candidates, environment
+from minipod.plan.command import argv, candidates, environment, manifest_env
 from minipod.plan.context import ContainerContext, Facts, PodContext
 from minipod.plan.defaults import (
     DEFAULT_CAPABILITIES,
@@ -25,6 +27,7 @@ from minipod.plan.defaults import (
     READONLY_PROC,
     TTY_GID,
     capability_mask,
+    capability_names,
 )
 from minipod.plan.resources import container_writes, oom_score_adj
 
@@ -164,7 +167,12 @@ def _join_v1(facts: Facts, cgroup: str) -> list[s.NamespaceStep]:
 def _mount_order(container: Container) -> list[int]:
     """Return the indexes of the volume mounts, parents before what is mounted inside them."""
     mounts = container.volume_mounts
-    return sorted(range(len(mounts)), key=lambda i: mounts[i].mount_path.rstrip("/").count("/"))
+    return sorted(range(len(mounts)), key=lambda i: _clean(mounts[i].mount_path).count("/"))
+
+
+def _clean(path: str) -> str:
+    """Return an absolute path as it is compared: without doubled or trailing slashes and ``.``."""
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def _host_trees(
@@ -203,7 +211,7 @@ def _host_trees(
 
 
 def _root_mounts(pod: Pod, container: Container, facts: Facts) -> list[s.NamespaceStep]:
-    own = {mount.mount_path.rstrip("/") for mount in container.volume_mounts}
+    own = {_clean(mount.mount_path) for mount in container.volume_mounts}
     quiet = ("nosuid", "nodev", "noexec")
     result: list[s.NamespaceStep] = [
         s.Attach(slot=PROC, path="/proc", root=ROOT, create="directory", no_symlinks=True),
@@ -211,6 +219,9 @@ def _root_mounts(pod: Pod, container: Container, facts: Facts) -> list[s.Namespa
         s.Attach(slot=MOUNT, path="/sys", root=ROOT, create="directory", no_symlinks=True),
     ]
     result += _devices()
+    if not (container.stdin or container.tty):
+        # Not the shim's /dev/null, which is the host's: the container's root could chmod what it has open.
+        result.append(s.OpenFile(slot=STDIN, path="/dev/null", root=ROOT))
     if "/dev/shm" not in own:
         if not pod.spec.host_ipc:
             result.append(s.OpenTree(slot=SHM, path="/shm", type="directory"))
@@ -316,10 +327,11 @@ def _volume_mounts(
 
 
 def _hide(facts: Facts) -> list[s.NamespaceStep]:
+    # Read-only first: some paths are in both lists, and what masks them is no procfs any more.
     return [
+        s.ReadonlyPaths(root=ROOT, paths=READONLY_PROC, on_proc=True),
         s.MaskPaths(root=ROOT, paths=MASKED_PROC, on_proc=True),
         s.MaskPaths(root=ROOT, paths=MASKED_SYS + facts.masked_sys),
-        s.ReadonlyPaths(root=ROOT, paths=READONLY_PROC, on_proc=True),
     ]
 
 
@@ -350,7 +362,7 @@ def _finish(
     at: str,
 ) -> list[s.NamespaceStep]:
     env = environment(container, run, context.hostname)
-    words = argv(container, run.entrypoint, run.cmd, env)
+    words = argv(container, run.entrypoint, run.cmd, manifest_env(container))
     if not words:
         raise UsageError(
             f"{at}: neither the manifest nor image {container.image} says what to execute",
@@ -403,7 +415,7 @@ def _drop(run: ContainerContext, facts: Facts, directory: str, at: str) -> list[
             source=f"{at}.image",
         ),
         s.SetCapabilities(
-            bounding=bounding, until_exec=until_exec, names=tuple(sorted(DEFAULT_CAPABILITIES))
+            bounding=bounding, until_exec=until_exec, names=capability_names(bounding)
         ),
         s.Chdir(path=directory, source=f"{at}.workingDir"),
         s.LoadSeccomp(program=run.seccomp, profile="RuntimeDefault"),
@@ -440,10 +452,12 @@ def compile_exec(
         s.SetNs(
             pidfd=JOIN, of=f"container {container.name}", namespaces=(*SANDBOX_NAMESPACES, "cgroup")
         ),
-        s.OpenFile(slot=ROOT, path="/"),
     ]
     if tty:
-        steps.append(s.OpenPty(slot=PTY, root=ROOT, rows=size[0], columns=size[1]))
+        steps += [
+            s.OpenFile(slot=ROOT, path="/"),
+            s.OpenPty(slot=PTY, root=ROOT, rows=size[0], columns=size[1]),
+        ]
     steps += [
         s.NewSession(),
         s.NewKeyring(),

@@ -143,3 +143,8 @@ POD_SYSCTLS = (
 def capability_mask(names: frozenset[str] | set[str]) -> int:
     """Return the bit mask of capability *names* (without ``CAP_``)."""
     return sum(1 << CAPABILITIES.index(name) for name in names)
+
+
+def capability_names(mask: int) -> tuple[str, ...]:
+    """Return the names of the capabilities in *mask*, sorted."""
+    return tuple(sorted(name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from minipod.plan.steps import Launch, Step
+from minipod.plan.steps import Launch, Step, one_line
 
 
 def render_text(title: str, steps: Iterable[Step], lines: Mapping[str, int], source: str) -> str:
@@ -25,11 +25,11 @@ def render_text(title: str, steps: Iterable[Step], lines: Mapping[str, int], sou
 
 def _line(number: str, step: Step, lines: Mapping[str, int], source: str) -> str:
     origin = _origin(step.source, lines, source)
-    return f"{number} {step.describe()}" + (f"   # {origin}" if origin else "")
+    return one_line(f"{number} {step.describe()}" + (f"   # {origin}" if origin else ""))
 
 
 def _origin(path: str, lines: Mapping[str, int], source: str) -> str:
-    """Return "file:line: field" for *path*, or for the nearest written parent below ``spec``; "" for a default."""
+    """Return "file:line: field" for *path*; "" when the manifest does not write it: a default."""
     if path in lines:
         return f"{source}:{lines[path]}: {path}"
     return ""

@@ -570,16 +570,17 @@ class OpenNetlink(NamespaceStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenFile(NamespaceStep):
-    """Open a path of the host for reading, with nothing of the container in sight yet."""
+    """Open a path for reading: of the process's own root, or below the slot *root*, where no symlink is followed."""
 
     slot: int
     path: str
+    root: int = -1
 
     def describe(self) -> str:
         return f"open {self.path}"
 
     def record(self) -> Record:
-        return Record("OPEN", out=self.slot, strings=(self.path,))
+        return Record("OPEN", out=self.slot, root=self.root, strings=(self.path,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -822,8 +823,25 @@ class ExecPause(NamespaceStep):
         )
 
 
+def one_line(text: str) -> str:
+    """Return *text* with what would break a line or steer a terminal escaped, as in the shell's ``$'...'``."""
+    return "".join(
+        c if c.isprintable() else _SHORT.get(c) or "".join(f"\\x{b:02x}" for b in _bytes(c))
+        for c in text
+    )
+
+
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _shown(word: str) -> str:
     """Quote a word of a command for people, in the shell's manner, when it needs it."""
+    if not word.isprintable():
+        return "$'" + one_line(word.replace("\\", "\\\\").replace("'", "\\'")) + "'"
     plain = word and all(c.isalnum() or c in "-_./:=@%+," for c in word)
     return word if plain else "'" + word.replace("'", "'\\''") + "'"
 

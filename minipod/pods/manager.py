@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -15,13 +14,16 @@ from minipod.errors import AlreadyExists, NotFound
 from minipod.network import PodLink, pod_link
 from minipod.pods.ports import Tools
 from minipod.pods.record import PodRecord
-from minipod.pods.resolve import run_dir
 from minipod.pods.status import TERMINAL, timestamp
 from minipod.pods.worker import PodWorker
 from minipod.runtime.runtime import remove_tree
-from minipod.runtime.shim import Shim
+from minipod.runtime.shim import end_shims, shim_pods
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = (
+    2.0  # seconds for which an agent that comes back waits for its pods before it answers requests
+)
 
 
 class PodManager:
@@ -80,14 +82,18 @@ class PodManager:
         self._add(worker)
         return worker
 
-    def _add(self, worker: PodWorker) -> None:
+    def _add(self, worker: PodWorker, after: asyncio.Future[None] | None = None) -> None:
         key = worker.pod.metadata.namespace, worker.pod.metadata.name
         self._workers[key] = worker
-        task = asyncio.ensure_future(self._live(key, worker))
+        task = asyncio.ensure_future(self._live(key, worker, after))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _live(self, key: tuple[str, str], worker: PodWorker) -> None:
+    async def _live(
+        self, key: tuple[str, str], worker: PodWorker, after: asyncio.Future[None] | None
+    ) -> None:
+        if after:
+            await after
         # A worker that breaks is restarted from its record, as after the agent's own death: one pod's trouble
         # is never another's.
         while not worker.gone.is_set():
@@ -114,16 +120,22 @@ class PodManager:
         workers = [PodWorker(pod, record, self.tools) for pod, record in pods]
         live = [link for worker in workers if (link := self._link(worker))]
         await self.tools.runtime.network.ensure(live)
-        for worker in workers:
-            try:
-                await worker.recover()
-            except Exception:
-                log.exception(
-                    "pod %s: recovery failed; its worker goes on from its record", worker.name
-                )
+        recoveries = [asyncio.ensure_future(self._recover(worker)) for worker in workers]
+        for worker, recovery in zip(workers, recoveries, strict=True):
+            self._add(worker, after=recovery)
+        if recoveries:
+            # A pod whose shim does not answer keeps nobody from the others.
+            await asyncio.wait(recoveries, timeout=_PATIENCE)
         await self._sweep({worker.pod.metadata.uid for worker in workers})
-        for worker in workers:
-            self._add(worker)
+
+    async def _recover(self, worker: PodWorker) -> None:
+        try:
+            await worker.recover()
+            worker.publish()
+        except Exception:
+            log.exception(
+                "pod %s: recovery failed; its worker goes on from its record", worker.name
+            )
 
     def _link(self, worker: PodWorker) -> PodLink | None:
         record = worker.record
@@ -134,23 +146,25 @@ class PodManager:
     async def _sweep(self, known: set[str]) -> None:
         """Remove shims, cgroups, directories and addresses of pods that are not ours any more."""
         tools, config = self.tools, self.tools.config
-        for uid in _names(f"{config.run_dir}/pods") - known:
-            for sandbox in _names(f"{config.run_dir}/pods/{uid}"):
-                with contextlib.suppress(OSError, ValueError):
-                    shim = Shim.connect(run_dir(config, uid, int(sandbox)))
-                    await tools.runtime.cgroups.kill(f"{tools.cgroup_parent}/pod{uid}")
-                    await shim.shutdown()
-                    shim.close()
-            await remove_tree(f"{config.run_dir}/pods/{uid}")
-        for name in tools.runtime.cgroups.pods():
-            if name.startswith("pod") and name[3:] not in known:
-                await tools.runtime.cgroups.kill(f"{tools.cgroup_parent}/{name}")
-                await tools.runtime.cgroups.remove(f"{tools.cgroup_parent}/{name}")
-        for uid in _names(f"{config.root_dir}/pods") - known:
-            await remove_tree(f"{config.root_dir}/pods/{uid}")
+        groups = {name[3:] for name in tools.runtime.cgroups.pods() if name.startswith("pod")}
+        shims = shim_pods(f"{config.run_dir}/pods")
+        directories = _names(f"{config.run_dir}/pods") | _names(f"{config.root_dir}/pods")
+        for uid in (groups | shims | directories) - known:
+            log.info("removing what is left of pod %s, which nobody knows", uid)
+            directory = f"{config.run_dir}/pods/{uid}"
+            cgroup = f"{tools.cgroup_parent}/pod{uid}"
+            await tools.runtime.cgroups.kill(cgroup)
+            await end_shims(directory)
+            await tools.runtime.cgroups.remove(cgroup)
+            for path in (directory, f"{config.root_dir}/pods/{uid}", *self._logs_of(uid)):
+                await remove_tree(path)
         for owner in tools.pool.all():
             if owner not in known:
                 tools.pool.release(owner)
+
+    def _logs_of(self, uid: str) -> list[str]:
+        place = self.tools.config.log_dir
+        return [f"{place}/{name}" for name in _names(place) if name.endswith(f"_{uid}")]
 
 
 def _names(directory: str) -> set[str]:

@@ -44,12 +44,13 @@ from minipod.pods.status import (
     timestamp,
 )
 from minipod.runtime.runtime import Origin, remove_tree
-from minipod.runtime.shim import Process, Shim, read_exit_records
+from minipod.runtime.shim import ANSWER_TIMEOUT, Process, Shim, end_shims, read_exit_records
 
 log = logging.getLogger(__name__)
 
 MINIMUM_GRACE = 2.0  # the kubelet's minimumGracePeriodInSeconds, unless the grace period is 0
 SANDBOX_RETRY = 10.0
+SANDBOX_TIMEOUT = 60.0  # seconds; it takes milliseconds, unless something in it is held
 START_ANNOTATION = "minipod.dev/start-milliseconds"
 
 
@@ -117,7 +118,9 @@ class PodWorker:
 
     async def _sleep(self) -> None:
         due = [
-            c.next_start for c in self.record.containers if c.state == "waiting" and c.next_start
+            c.next_start
+            for c in self.record.containers
+            if c.state == "waiting" and c.next_start and c.name not in self._starting
         ]
         if not self.record.sandbox_up and not self._is_over():
             due.append(self._next_sandbox)
@@ -131,6 +134,8 @@ class PodWorker:
         return phase(self.pod, self.record) in TERMINAL
 
     async def _sync(self) -> None:
+        if self.record.sandbox_up and self._shim is None:
+            self._lost = self._lost or "it could not be taken down before"
         if self._lost:
             await self._lose_sandbox()
         if self.record.delete_by is not None:
@@ -172,7 +177,11 @@ class PodWorker:
 
     def _event(self, kind: str, reason: str, message: str, container: str = "") -> None:
         path = f"spec.containers{{{container}}}" if container else ""
-        self._tools.store.event(self.pod, kind, reason, message, path)
+        try:
+            self._tools.store.event(self.pod, kind, reason, message, path)
+        except MinipodError as error:
+            # A full disk, say: what is told about a pod must not keep it from being deleted.
+            log.warning("pod %s: event %s: %s (%s)", self.name, reason, message, error)
 
     # ---- sandbox ----
 
@@ -190,10 +199,14 @@ class PodWorker:
         try:
             self.save()
             steps = compile_sandbox(self.pod, self._sandbox_context(), self._tools.runtime.facts)
-            await self._tools.runtime.make_sandbox(steps, self._origin("sandbox"), self._adopt_shim)
-        except MinipodError as error:
+            async with asyncio.timeout(SANDBOX_TIMEOUT):
+                await self._tools.runtime.make_sandbox(
+                    steps, self._origin("sandbox"), self._adopt_shim
+                )
+        except (MinipodError, TimeoutError) as error:
             record.sandbox_failures += 1
-            self._event("Warning", "FailedCreatePodSandBox", str(error))
+            words = str(error) or f"not done after {SANDBOX_TIMEOUT:.0f} s"
+            self._event("Warning", "FailedCreatePodSandBox", words)
             await self._remove_sandbox()
             delay = min(backoff.MAXIMUM, backoff.INITIAL * 2 ** (record.sandbox_failures - 1))
             self._next_sandbox = self._now() + delay
@@ -218,6 +231,7 @@ class PodWorker:
         self._shim = shim
         shim.on_exit = self._on_exit
         shim.on_started = self._on_started
+        shim.on_failed = self._on_failed
         self._spawn(self._watch_shim(shim))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
@@ -270,9 +284,8 @@ class PodWorker:
             cgroup = f"{self._tools.cgroup_parent}/pod{uid}"
             await self._tools.runtime.remove_sandbox(directory, cgroup, shim, link)
         record.sandbox_up = False
-        if record.address:
-            self._tools.pool.release(uid)
-            record.address = ""
+        self._tools.pool.release(uid)  # the record may not know of it: see _make_sandbox
+        record.address = ""
 
     async def _take_down(self) -> None:
         """The pod is over: give back all it holds but its object, its logs and its volumes."""
@@ -299,6 +312,11 @@ class PodWorker:
         if not task.cancelled() and (error := task.exception()):
             log.error("pod %s: starting container %s", self.name, name, exc_info=error)
             self._event("Warning", "Failed", f"Error: internal error: {error!r}", name)
+            record, now = self.record.container(name), self._now()
+            if record.state == "starting":
+                self._ended(record, Ended(128, "StartError", now, now, 0, repr(error)))
+            elif record.state == "waiting":
+                record.next_start = now + backoff.INITIAL
         self._wake.set()
 
     async def _start(self, record: ContainerRecord) -> None:
@@ -378,6 +396,18 @@ class PodWorker:
         self._event("Normal", "Started", f"Started container {record.name}", record.name)
         self._wake.set()
 
+    def _on_failed(self, process: Process) -> None:
+        """A launch that an earlier agent asked for has failed: the next one will say why."""
+        record = self._find(process.key)
+        if record is not None and record.state == "starting" and record.name not in self._starting:
+            self._start_over(record)
+            self._wake.set()
+
+    def _start_over(self, record: ContainerRecord) -> None:
+        """A run was announced and never came to be: it is not counted."""
+        record.attempt -= 1
+        record.state, record.next_start = "waiting", self._now()
+
     def _on_exit(self, process: Process) -> None:
         """The shim says that a process has ended: the pause process, a container, or a command in one."""
         if process.key == SANDBOX_KEY:
@@ -438,8 +468,10 @@ class PodWorker:
             self.record.delete_by = by
             meta.deletion_grace_period_seconds = int(seconds)
             meta.deletion_timestamp = timestamp(by)
-        self.publish()
-        self._wake.set()
+        try:
+            self.publish()
+        finally:
+            self._wake.set()  # on a full disk too: it is how the disk gets room
 
     async def _sync_delete(self) -> None:
         assert self.record.delete_by is not None, "only called for a pod that is being deleted"
@@ -455,8 +487,8 @@ class PodWorker:
                 self._event(
                     "Normal", "Killing", f"Stopping container {container.name}", container.name
                 )
-                with contextlib.suppress(OSError):
-                    await self._shim.signal(key, self._stop_signal(container))
+                # Not waited for: a shim that is held must not hold up the end of the grace period.
+                self._spawn(_send(self._shim, key, self._stop_signal(container)))
 
     def _stop_signal(self, record: ContainerRecord) -> int:
         container = next(c for c in self.pod.spec.containers if c.name == record.name)
@@ -487,7 +519,14 @@ class PodWorker:
         except OSError:
             await self._recover_dead(directory)
             return
-        entries = {process.key: process for process in await shim.state()}
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                entries = {process.key: process for process in await shim.state()}
+        except OSError:  # it was just ending, or it is held
+            shim.close()
+            await end_shims(directory)
+            await self._recover_dead(directory)
+            return
         pause = entries.get(SANDBOX_KEY)
         if pause is None or pause.state != "running":
             self._shim = shim
@@ -504,8 +543,7 @@ class PodWorker:
                 continue
             process = entries.get(process_key(container.name, container.attempt))
             if process is None and container.state == "starting":
-                container.attempt -= 1  # it was announced and never made
-                container.state, container.next_start = "waiting", self._now()
+                self._start_over(container)
             elif process is None:
                 self._ended(container, self._killed_with_sandbox(container))
             elif process.state == "exited":
@@ -568,6 +606,11 @@ class PodWorker:
         future: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
         self._exec_ends[f"exec/{self._exec_number}"] = future
         return self._exec_number, future
+
+
+async def _send(shim: Shim, key: str, number: int) -> None:
+    with contextlib.suppress(OSError):
+        await shim.signal(key, number)
 
 
 def parse_signal(name: str) -> int:

@@ -30,10 +30,14 @@ _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
         errno.ENOENT,
     ): "the path does not exist on this host: create it or use type DirectoryOrCreate",
     (s.OpenTree, errno.ENOTDIR): "the path is not a directory on this host: check hostPath.type",
+    **dict.fromkeys(
+        ((s.Attach, errno.ENOTDIR), (s.Attach, errno.EINVAL)),
+        "a file cannot be mounted on a directory, nor the other way round: check mountPath",
+    ),
     (
         s.Attach,
-        errno.ENOTDIR,
-    ): "a file cannot be mounted on a directory, nor the other way round: check mountPath",
+        errno.EXDEV,
+    ): "the image has a symbolic link into /proc where the mount point must be: use another image",
     (
         s.Attach,
         errno.ELOOP,
@@ -77,10 +81,10 @@ def host_step_failed(
 ) -> StepFailed:
     """Return the error for a host step that raised *error*."""
     number = error.errno or 0
-    name = errno.errorcode.get(number, str(error))
     path = f" {error.filename}" if error.filename else ""
-    reason = error.strerror or str(error)
-    what = f"{whose}: {step.describe()}: {name}:{path} {reason}{_origin(step, lines, source)}"
+    why = f"{errno.errorcode.get(number, number)}:{path} {error.strerror}" if number else str(error)
+    done = f"launch {step.key}" if isinstance(step, s.Launch) else s.one_line(step.describe())
+    what = f"{whose}: {done}: {why}{_origin(step, lines, source)}"
     return StepFailed(what, remedy(step, number))
 
 
@@ -92,7 +96,8 @@ def launch_failed(
     words = f"{name}: {os.strerror(error.errno)}"
     if error.step == -2:
         return StepFailed(
-            f"{whose}: the shim refused {launch.describe()}: {words}", remedy(launch, error.errno)
+            f"{whose}: the shim refused to launch {launch.key}: {words}",
+            remedy(launch, error.errno),
         )
     if error.step == -1:
         how = signal.Signals(error.detail & 0x7F).name if error.detail & 0x7F else "an exit"
@@ -101,9 +106,8 @@ def launch_failed(
             "raise resources.limits.memory" if how == "SIGKILL" else "",
         )
     step = launch.steps[error.step]
-    what = (
-        f"{whose}: step {error.step + 1} ({step.describe()}{_element(step, error.detail)}): {words}"
-    )
+    done = s.one_line(step.describe() + _element(step, error.detail))
+    what = f"{whose}: step {error.step + 1} ({done}): {words}"
     return StepFailed(what + _origin(step, lines, source), remedy(step, error.errno))
 
 

@@ -20,7 +20,9 @@ from minipod.plan import steps as s
 from minipod.plan.context import Facts
 from minipod.runtime import failure
 from minipod.runtime.cgroups import Cgroups
-from minipod.runtime.shim import Executables, LaunchFailed, Process, Shim
+from minipod.runtime.shim import Executables, LaunchFailed, Process, Shim, end_shims
+
+_SHUTDOWN_TIMEOUT = 5.0  # seconds; the pod is killed by then, and the shim has only to reap it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,9 @@ class Runtime:
             for step in steps:
                 with _named(step, origin):
                     if isinstance(step, s.StartShim):
-                        shim = Shim.start(step.run_dir, step.label, self._executables)
+                        shim = Shim.start(
+                            step.run_dir, step.label, self._executables, self.cgroups.place_shim
+                        )
                         on_shim(shim)
                     elif isinstance(step, s.Launch):
                         assert shim is not None, "a plan starts its shim before it launches"
@@ -155,13 +159,24 @@ class Runtime:
         if shim is None:
             with contextlib.suppress(OSError):
                 shim = Shim.connect(run_dir)
-        if shim is not None:
-            await shim.shutdown()
-            shim.close()
+        if shim is None or not await _shut_down(shim):
+            await end_shims(run_dir)
         if link is not None:
             await self.network.detach(link)
         await self.cgroups.remove(cgroup)
         await remove_tree(run_dir)
+
+
+async def _shut_down(shim: Shim) -> bool:
+    """End a shim; whether it did."""
+    try:
+        async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
+            await shim.shutdown()
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        shim.close()
 
 
 def _pod_link(step: s.AttachNetwork) -> PodLink:
@@ -194,12 +209,23 @@ def _make_directory(step: s.MakeDirectory) -> None:
 
 
 def _make_host_path(step: s.MakeHostPath) -> None:
+    """Make what is not there, with the kubelet's modes and not those that our umask would leave."""
     if step.directory:
-        os.makedirs(step.path, mode=0o755, exist_ok=True)
-    else:
-        # As Kubernetes: the parent directory must be there (hostPath, FileOrCreate).
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(step.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        missing = [step.path.rstrip("/")]
+        while missing[-1] and not os.path.lexists(missing[-1]):
+            missing.append(os.path.dirname(missing[-1]))
+        for path in reversed(missing[:-1]):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path)
+                os.chmod(path, 0o755)
+        return
+    # As Kubernetes: the parent directory must be there (hostPath, FileOrCreate).
+    with contextlib.suppress(FileExistsError):
+        fd = os.open(step.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC)
+        try:
+            os.fchmod(fd, 0o644)
+        finally:
+            os.close(fd)
 
 
 def host_path_type(path: str) -> str:

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import os
+import secrets
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +23,9 @@ from minipod.plan.steps import Launch
 from minipod.runtime.pack import pack, sealed_memfd
 
 SOCKET = "shim.sock"
+# Seconds. A shim answers in microseconds: one that says nothing for so long is held (SIGSTOP) or broken.
+ANSWER_TIMEOUT = 10.0
+_NAME = "minipod-shim"
 _MESSAGE_SIZE = ffi.sizeof("struct mp_msg")
 
 
@@ -79,23 +85,34 @@ class Shim:
     Attributes:
         on_exit: called with each :class:`Process` that has exited.
         on_started: called with a process whose launch an earlier agent asked for.
+        on_failed: called when such a launch has failed; nothing of the process is left.
         closed: set when the shim is gone.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
-        self._serial = 0
+        # Not from 0: the answer to a launch that an earlier agent asked for must not look like one to us.
+        self._serial = secrets.randbits(30)
         self._waiting: dict[int, asyncio.Future[list[Process]]] = {}
         self._entries: dict[int, list[Process]] = {}
         self.on_exit: Callable[[Process], None] = lambda process: None
         self.on_started: Callable[[Process], None] = lambda process: None
+        self.on_failed: Callable[[Process], None] = lambda process: None
         self.closed = asyncio.Event()
         self._loop.add_reader(sock.fileno(), self._readable)
 
     @classmethod
-    def start(cls, run_dir: str, label: str, executables: Executables) -> Shim:
+    def start(
+        cls,
+        run_dir: str,
+        label: str,
+        executables: Executables,
+        place: Callable[[int], None] = lambda pid: None,
+    ) -> Shim:
         """Start a shim that listens on ``<run_dir>/shim.sock`` and keeps exit records in ``<run_dir>/exits``.
+
+        *place* is called with its pid before it is asked for anything.
 
         Raises:
             OSError: the socket, the directory or the process could not be made.
@@ -112,8 +129,10 @@ class Shim:
                 listener.bind(f"/proc/self/fd/{directory}/{SOCKET}")
                 listener.listen(4)
                 fds = (null, null, null, listener.fileno(), records, executables.pause)
-                _, pidfd = spawn(executables.shim, fds, "minipod-shim", label)
+                # The directory as well: it is how a shim is found whose socket was taken away.
+                pid, pidfd = spawn(executables.shim, fds, _NAME, f"{label} {run_dir}")
             _reap_later(pidfd)
+            place(pid)
             return cls(_connect(directory))
         finally:
             for fd in (directory, records, null):
@@ -247,6 +266,8 @@ class Shim:
                 os.close(fd)
             if kind == lib.MP_LAUNCHED:
                 self.on_started(process)
+            elif kind == lib.MP_FAILED:
+                self.on_failed(process)
             return
         if kind == lib.MP_LAUNCHED:
             future.set_result([process])
@@ -290,10 +311,85 @@ def _reap_later(pidfd: int) -> None:
 
     def ended() -> None:
         loop.remove_reader(pidfd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
         os.close(pidfd)
 
     loop.add_reader(pidfd, ended)
+
+
+def reap_orphans() -> None:
+    """Collect what a killed shim has left to us, its subreaper; to be called at SIGCHLD.
+
+    Each pod's processes are in sessions of their own. Children that are in ours are somebody else's to wait for.
+    """
+    ours = os.getsid(0)
+    for pid in _children():
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            if os.getsid(pid) != ours:
+                os.waitpid(pid, os.WNOHANG)
+
+
+def _children() -> list[int]:
+    # Those that the kernel gives us go to the first thread (exit.c, find_new_reaper).
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except (
+        FileNotFoundError
+    ):  # a kernel without CONFIG_PROC_CHILDREN: they stay zombies until we end
+        return []
+
+
+async def end_shims(directory: str) -> None:
+    """Kill the shims whose run directory is *directory* or lies below it, and wait for their end.
+
+    For those that cannot be talked to: they are held, or their socket was taken away.
+    """
+    for pidfd in _find_shims(directory):
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            ended = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            loop.add_reader(pidfd, ended.set)
+            try:
+                await ended.wait()
+            finally:
+                loop.remove_reader(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+def shim_pods(directory: str) -> set[str]:
+    """Return the names below *directory* under which living shims have their run directories."""
+    places = (_run_dir_of(pid) for pid in filter(str.isdigit, os.listdir("/proc")))
+    start = f"{directory}/"
+    return {place.removeprefix(start).split("/")[0] for place in places if place.startswith(start)}
+
+
+def _find_shims(directory: str) -> Iterator[int]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            pidfd = os.pidfd_open(int(pid))
+        except OSError:
+            continue
+        # Read once we hold the pidfd: what is still there then is the process that we hold.
+        if f"{_run_dir_of(pid)}/".startswith(f"{directory}/"):
+            yield pidfd
+        else:
+            os.close(pidfd)
+
+
+def _run_dir_of(pid: str) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read(8192).split(b"\0")
+    except OSError:
+        return ""
+    if len(words) < 2 or words[0] != _NAME.encode():
+        return ""
+    return os.fsdecode(words[1].partition(b" ")[2])
 
 
 def read_exit_records(run_dir: str) -> dict[str, Process]:
