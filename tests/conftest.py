@@ -13,9 +13,11 @@ import importlib.util
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 ORDER = ("unit", "root", "e2e", "vm")
+SOMEONE = "someone:x:1000:1000::/home/someone:/probe\n"
 NEEDS = ("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
 
@@ -92,26 +95,78 @@ def probe_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Images:
+    """Makes archives of images for tests; all hold ``/probe`` and two users, root and someone (1000, extra 2000)."""
+
+    maker: ModuleType
+    program: Path
+    directory: Path
+
+    def probe(
+        self,
+        name: str,
+        config: dict[str, Any],
+        *more: tuple[str, bytes | None, str],
+        layers: Sequence[bytes] = (),
+    ) -> Path:
+        """Return the archive of ``localhost/NAME:1``.
+
+        Args:
+            name: of the image.
+            config: what stands in its config, besides Entrypoint /probe and PATH=/.
+            more: (path, data, target): further files, directories (neither), links (target).
+            layers: further layers, below.
+        """
+        entry, maker = self.maker.Entry, self.maker
+        group, passwd = maker.GROUP + "extra:x:2000:someone\n", maker.PASSWD + SOMEONE
+        entries = [
+            entry("etc"),
+            entry("etc/group", 0o644, group.encode()),
+            entry("etc/passwd", 0o644, passwd.encode()),
+            entry("probe", 0o755, self.program.read_bytes()),
+            entry("tmp", 0o1777),
+        ]
+        replaced = {path.split("/")[0] for path, _, target in more if target}
+        entries = [e for e in entries if e.path.split("/")[0] not in replaced]
+        entries += [entry(path, 0o755, data, target) for path, data, target in more]
+        defaults = {"Entrypoint": ["/probe"], "Cmd": ["report"], "Env": ["PATH=/"]}
+        path = self.directory / f"{name}.tar"
+        made = maker.archive(
+            f"localhost/{name}:1", [*layers, maker.layer(entries)], {**defaults, **config}
+        )
+        path.write_bytes(made)
+        return path
+
+
 @pytest.fixture(scope="session")
-def probe_archive(
+def images(
     image_maker: ModuleType, probe_program: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+) -> Images:
+    """Makes archives of images."""
+    return Images(image_maker, probe_program, tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="session")
+def probe_archive(images: Images) -> Path:
     """The archive of ``localhost/probe:1``: /probe and nothing to hide behind."""
-    entries = [
-        image_maker.Entry("etc"),
-        image_maker.Entry(
-            "etc/group", 0o644, image_maker.GROUP.encode() + b"extra:x:2000:someone\n"
-        ),
-        image_maker.Entry(
-            "etc/passwd", 0o644, image_maker.PASSWD.encode() + b"someone:x:1000:1000::/:/probe\n"
-        ),
-        image_maker.Entry("probe", 0o755, probe_program.read_bytes()),
-        image_maker.Entry("tmp", 0o1777),
-    ]
-    config = {"Entrypoint": ["/probe"], "Cmd": ["report"], "Env": ["PATH=/"], "WorkingDir": "/"}
-    path = tmp_path_factory.mktemp("images") / "probe.tar"
-    path.write_bytes(image_maker.archive("localhost/probe:1", [image_maker.layer(entries)], config))
-    return path
+    return images.probe("probe", {"WorkingDir": "/"})
+
+
+@pytest.fixture(scope="session")
+def test_archive(images: Images) -> Path:
+    """The archive of ``localhost/test:1``: busybox and, in a layer above, /probe."""
+    busybox = Path("/bin/busybox")
+    if not busybox.exists():
+        pytest.skip("no busybox: install the package busybox-static")
+    done = subprocess.run([busybox, "--list"], check=True, capture_output=True, text=True)
+    entries = images.maker.busybox_entries(busybox.read_bytes(), done.stdout.split())
+    config = {
+        "Entrypoint": None,
+        "Cmd": ["/probe", "report", "hold"],
+        "Env": [f"PATH={images.maker.PATH}"],
+    }
+    return images.probe("test", config, layers=[images.maker.layer(entries)])
 
 
 @pytest.fixture(scope="session")
@@ -130,19 +185,27 @@ def sanitized() -> Path:
 @pytest.fixture
 def instance(request: pytest.FixtureRequest, busybox_archive: Path) -> Iterator[Instance]:
     """A minipod of this test's own, with ``localhost/busybox:1``."""
-    yield from _instance(request, busybox_archive)
+    yield from _instance(request, {}, busybox_archive)
 
 
 @pytest.fixture(scope="module")
-def shared_instance(request: pytest.FixtureRequest, busybox_archive: Path) -> Iterator[Instance]:
-    """A minipod for all tests of a module, with ``localhost/busybox:1``; for tests that do not harm it."""
-    yield from _instance(request, busybox_archive)
+def shared_instance(request: pytest.FixtureRequest, test_archive: Path) -> Iterator[Instance]:
+    """A minipod for all tests of a module, with ``localhost/test:1``; for tests that do not harm it."""
+    yield from _instance(request, {}, test_archive)
 
 
-def _instance(request: pytest.FixtureRequest, *archives: Path) -> Iterator[Instance]:
+@pytest.fixture(scope="module")
+def fallback_instance(request: pytest.FixtureRequest, test_archive: Path) -> Iterator[Instance]:
+    """As ``shared_instance``, with an agent that plans as for an old kernel (``minipod/runtime/facts.py``)."""
+    yield from _instance(request, {"MINIPOD_FORCE_FALLBACK": "overlay,close_range"}, test_archive)
+
+
+def _instance(
+    request: pytest.FixtureRequest, env: dict[str, str], *archives: Path
+) -> Iterator[Instance]:
     if reason := features.missing(*NEEDS):
         pytest.skip(reason)
-    instance = Instance()
+    instance = Instance(env)
     complaints: list[str] = []
     try:
         for archive in archives:

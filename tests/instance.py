@@ -3,26 +3,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import ipaddress
 import json
 import os
-import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from minipod.cli import client
 from minipod.config import Config
-from minipod.errors import NotFound
-from tests import leaks
+from minipod.errors import MinipodError
+from tests import features, leaks
 
 TOP = Path(__file__).resolve().parent.parent
 SLOTS = 64
+TEST_IMAGE = "localhost/test:1"
+
+Json = dict[str, Any]
 
 
 class Instance:
@@ -54,7 +58,13 @@ class Instance:
         outer = {
             name: value for name, value in os.environ.items() if not name.startswith("MINIPOD_")
         }
-        self.env = {**outer, "PYTHONPATH": str(TOP), "TERM": "dumb", **self.config.to_env(), **(env or {})}
+        self.env = {
+            **outer,
+            "PYTHONPATH": str(TOP),
+            "TERM": "dumb",
+            **self.config.to_env(),
+            **(env or {}),
+        }
         self.scope = leaks.Scope.of(self.config, self.base)
         leaks.clean(self.scope)  # what a killed test run left under these names
         self.before = leaks.HostSnapshot.take(self.scope)
@@ -107,8 +117,8 @@ class Instance:
         return subprocess.Popen(command, cwd="/", env=self.env, **options)
 
     def call(
-        self, verb: str, fds: Sequence[int] = (), *, timeout: float = 60, **request: Any
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        self, verb: str, request: Mapping[str, Any], fds: Sequence[int] = (), timeout: float = 60
+    ) -> tuple[Json, list[Json]]:
         """Ask the agent without a command line in between, which would take most of a test's time.
 
         Returns:
@@ -135,7 +145,8 @@ class Instance:
             "metadata": {"name": name},
             "spec": {"restartPolicy": "Never", "containers": made, **spec},
         }
-        self.call("create", manifest=json.dumps(pod), source=f"{name}.yaml", namespace="default")
+        source = {"source": f"{name}.yaml", "namespace": "default"}
+        self.call("create", {"manifest": json.dumps(pod), **source})
 
     def start_pod(self, name: str, *containers: Json, **spec: Any) -> Json:
         """Create a pod as :meth:`create` does and return it once it is ready."""
@@ -143,57 +154,82 @@ class Instance:
         try:
             self.wait(name, "condition=Ready")
         except MinipodError as error:
-            raise AssertionError(f"{error}\n{json.dumps(self.pod(name)['status'], indent=1)}") from None
+            raise AssertionError(
+                f"{error}\n{json.dumps(self.pod(name)['status'], indent=1)}"
+            ) from None
         return self.pod(name)
 
     def run_pod(self, name: str, *containers: Json, **spec: Any) -> Json:
-        """Create a pod as :meth:`create` does and return it once it has ended, one way or the other."""
+        """Create a pod as :meth:`create` does and return it once it has Succeeded or Failed."""
         self.create(name, *containers, **spec)
-        _, events = self._watch_until_over(name)
-        return events
+        return self.until(name, lambda pod: pod["status"].get("phase") in ("Succeeded", "Failed"))
+
+    def until(self, name: str, holds: Callable[[Json], bool], timeout: float = 30) -> Json:
+        """Watch pod *name* until *holds* says so, and return it."""
+        request = {"verb": "get", "kind": "pods", "names": [name], "watch": True}
+        with client.call(self.config, request, start=False, timeout=timeout) as answer:
+            for event in answer:
+                if holds(event["object"]):
+                    found: Json = event["object"]
+                    return found
+        raise AssertionError(f"the watch of pod {name} ended")
 
     def wait(self, name: str, condition: str, timeout: float = 30) -> None:
         """Wait until pod *name* meets *condition*, as ``minipod wait --for`` has it."""
-        self.call("wait", names=[name], timeout=timeout, **{"for": condition})
+        self.call("wait", {"names": [name], "for": condition, "timeout": timeout})
 
     def pod(self, name: str) -> Json:
         """Return pod *name* as the API shows it."""
-        done, _ = self.call("get", kind="pods", namespace="default", names=[name])
+        done, _ = self.call("get", {"kind": "pods", "namespace": "default", "names": [name]})
         found: Json = done["items"][0]
         return found
 
     def events(self, name: str) -> list[Json]:
         """Return the events about pod *name*."""
-        done, _ = self.call("get", kind="events", namespace="default", **{"for": name})
+        done, _ = self.call("get", {"kind": "events", "namespace": "default", "for": name})
         found: list[Json] = done["items"]
         return found
 
     def delete(self, *names: str) -> None:
         """Delete pods at once and wait until they are gone."""
-        self.call("delete", names=list(names), namespace="default", gracePeriodSeconds=0, wait=True)
+        self.call("delete", {"names": list(names), "gracePeriodSeconds": 0})
 
     def output(self, name: str, container: str | None = None, **options: Any) -> str:
         """Return what a container has written so far."""
-        _, events = self.call("logs", pod=name, container=container, **options)
+        _, events = self.call("logs", {"pod": name, "container": container, **options})
         lines = [event["log"] for event in events if "log" in event]
         return "".join(line["text"] + ("" if line["partial"] else "\n") for line in lines)
+
+    def first_line(self, name: str, container: str | None = None, timeout: float = 30) -> str:
+        """Wait for the first line that a container writes: a pod is ready before its programs are."""
+        request = {"verb": "logs", "pod": name, "container": container, "follow": True}
+        text = ""
+        with client.call(self.config, request, start=False, timeout=timeout) as answer:
+            for event in answer:
+                if "log" in event:
+                    text += event["log"]["text"]
+                    if not event["log"]["partial"]:
+                        return text
+        raise AssertionError(f"container {container} of pod {name} ended without a line: {text!r}")
 
     def exec(
         self, name: str, *command: str, container: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Execute *command* in a container, with an empty standard input; stderr goes with stdout."""
+        """Execute *command* in a container, with an empty standard input and both outputs as one."""
         read, write = os.pipe()
-        empty = os.open(os.devnull, os.O_RDONLY)
+        empty, nobody = os.pipe()
+        os.close(nobody)
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)  # nobody reads before the command has ended
         request = {"pod": name, "container": container, "command": list(command), "tty": False}
         with open(read, errors="replace") as output:
             try:
-                done, _ = self.call("exec", (empty, write, write), namespace="default", **request)
+                done, _ = self.call("exec", request, (empty, write, write))
             finally:
                 os.close(empty)
                 os.close(write)
-            # Not to the end of file: a process that was left behind may keep the pipe.
-            os.set_blocking(read, False)
-            return subprocess.CompletedProcess(command, done["exitCode"], output.read() or "", "")
+            os.set_blocking(read, False)  # a process that was left behind may keep the pipe open
+            text = "".join(iter(lambda: output.read() or "", ""))
+        return subprocess.CompletedProcess(command, done["exitCode"], text, "")
 
     def probe(self, name: str, *arguments: str, container: str | None = None) -> Any:
         """Return what ``/probe ARGUMENTS`` says in a container."""
@@ -225,7 +261,8 @@ class Instance:
 
     def load(self, archive: Path) -> None:
         """Load an image archive into the instance's store."""
-        self.cli("image", "load", archive)
+        with archive.open("rb") as file:
+            self.call("image", {"op": "load", "name": None}, (file.fileno(),))
 
     def write(self, name: str, text: str) -> Path:
         """Write a file (a manifest) beside the instance's directories and return its path."""
@@ -253,10 +290,12 @@ class Instance:
     def _stop_politely(self) -> list[str]:
         complaints = []
         try:
-            for pod in self.get("pods", "-A").get("items", []):
-                name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-                self.cli("delete", "pod", name, "-n", namespace, "--grace-period", "0", timeout=90)
-        except (AssertionError, ValueError) as error:
+            if Path(self.config.socket).exists():
+                done, _ = self.call("get", {"kind": "pods"})
+                for namespace in {pod["metadata"]["namespace"] for pod in done["items"]}:
+                    request = {"namespace": namespace, "all": True, "gracePeriodSeconds": 0}
+                    self.call("delete", request)
+        except (MinipodError, OSError) as error:
             complaints.append(f"deleting the pods: {error}")
         try:
             self.cli("agent", "stop")

@@ -350,7 +350,7 @@ static void put_device(int dir, const char *name, int *written) {
   if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0) return;
   separate(written);
   put_key(name);
-  put_stat(dir, name);
+  if (put_stat(dir, name) < 0) put_errno("errno");
 }
 
 static void section_dev(void) {
@@ -369,8 +369,8 @@ static const struct {
     {"seccomp", section_seccomp}, {"status", section_status},     {"tty", section_tty},
 };
 
+/* [hold]: with hold, stays until killed, to be looked at from outside. */
 static int verb_report(char **arguments) {
-  (void)arguments;
   printf("{");
   for (size_t i = 0; i < COUNT(sections); i++) {
     if (i) printf(",");
@@ -378,7 +378,9 @@ static int verb_report(char **arguments) {
     sections[i].put();
   }
   printf("}");
-  return done();
+  done();
+  while (arguments[0]) pause();
+  return 0;
 }
 
 /* Verbs: files and messages */
@@ -619,6 +621,22 @@ static int verb_udp_send(char **arguments) {
   return put_answer(fd, arguments[3]);
 }
 
+/* HOST: an echo request through an ICMP socket (icmp(7)), which needs no capability, only ping_group_range. */
+static int verb_ping(char **arguments) {
+  struct address address;
+  const unsigned char request[8] = {8, 0, 0, 0, 0, 0, 0, 1};
+  unsigned char reply[64];
+  if (address_parse(&address, arguments[0], "0") < 0) return failed("address");
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, IPPROTO_ICMP);
+  if (fd < 0) return failed("socket");
+  if (sendto(fd, request, sizeof request, 0, (struct sockaddr *)&address.storage, address.length) < 0)
+    return failed("send");
+  if (wait_for(fd, POLLIN, NULL) < 0) return failed("answer");
+  if (recv(fd, reply, sizeof reply, 0) < 0) return failed("recv");
+  printf("{\"type\":%u}", reply[0]);
+  return done();
+}
+
 /* Verbs: system calls and resources */
 
 static const struct {
@@ -800,8 +818,9 @@ static const struct {
     {"mq-recv", 1, 1, verb_mq_recv},
     {"mq-send", 2, 2, verb_mq_send},
     {"orphan", 1, 1, verb_orphan},
+    {"ping", 1, 1, verb_ping},
     {"read", 1, 1, verb_read},
-    {"report", 0, 0, verb_report},
+    {"report", 0, 1, verb_report},
     {"shm-read", 1, 1, verb_shm_read},
     {"shm-write", 2, 2, verb_shm_write},
     {"signal-log", 0, 1, verb_signal_log},

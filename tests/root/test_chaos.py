@@ -1,0 +1,396 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""kill -9 and SIGSTOP at anything, at any instant, and a host that is damaged: no acknowledged pod is lost, nothing leaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from minipod.errors import MinipodError
+from tests import node
+from tests.features import cgroup_mounts
+from tests.instance import Instance
+
+
+@pytest.fixture
+def pods(instance: Instance) -> Iterator[Instance]:
+    """The instance, with an agent; at the end all pods are deleted, and nothing of them may be left."""
+    node.up(instance)
+    yield instance
+    node.up(instance)
+    if names := list(node.pods(instance)):
+        node.delete(instance, *names, grace=0)
+    assert node.left(instance) == []
+
+
+# ---- the agent, at every act ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def mortal(instance: Instance) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an agent that dies when it is told to (tests/mortal_agent.py)."""
+    read, write = os.pipe()
+    with open(f"{instance.config.root_dir}/agent.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mortal_agent", "--ready-fd", str(write)],
+            env=instance.env | {"MORTAL": str(instance.base)},
+            pass_fds=(write,),
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+    os.close(write)
+    try:
+        with open(read) as ready:
+            assert ready.readline() == "ok\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        (instance.base / "limit").unlink(missing_ok=True)
+
+
+def is_alone(instance: Instance, pod: node.Json) -> None:
+    """A pod has one shim, one pause process and one run of its container, and nobody else lives."""
+    node.init(instance, pod)
+    node.pause(instance, pod)
+    own = [p for p in instance.processes() if p.comm != "minipod-agent" and p.state != "Z"]
+    ours = {p.pid for part in ("sandbox", "c") for p in node.members(instance, pod, part)}
+    assert {p.pid for p in own} == ours | set(node.shims(instance))
+
+
+def live_and_die(instance: Instance, limit: int) -> bool:
+    """Let an agent die at act *limit* of a creation, and the next one at act *limit* of the deletion.
+
+    Returns whether both came that far.
+    """
+    name, acknowledged = f"p{limit}", False
+    with mortal(instance) as agent:
+        (instance.base / "limit").write_text(str(limit))
+        try:
+            node.create(instance, node.manifest(name, node.FOREVER))
+            acknowledged = True
+            node.wait_for(instance, name, node.ready)
+        except (MinipodError, AssertionError):
+            assert agent.wait(20) == -signal.SIGKILL
+        created = agent.poll() is None
+    with mortal(instance) as agent:
+        found = node.pods(instance)
+        assert name in found or not acknowledged
+        if found:
+            pod = node.wait_for(instance, name, node.ready)
+            assert node.container(pod)["restartCount"] == 0
+            is_alone(instance, pod)
+            (instance.base / "limit").write_text(str(limit))
+            try:
+                node.delete(instance, name, grace=0)
+            except MinipodError:
+                assert agent.wait(20) == -signal.SIGKILL
+        deleted = agent.poll() is None
+    return not (created and deleted)
+
+
+@pytest.mark.parametrize("first", range(1, 5))
+def test_agent_killed_at_every_act(pods: Instance, first: int) -> None:
+    pods.cli("agent", "stop")
+    limit = first
+    while live_and_die(pods, limit):
+        limit += 4
+        assert limit < 400, "it never comes to an end"
+        with mortal(pods):
+            names = list(node.pods(pods))
+            if names:
+                # The deletion was not acknowledged: it may have been lost, and is asked for again.
+                node.delete(pods, *names, grace=0)
+            assert node.left(pods) == []
+    assert limit > 40, "that was too easy"
+
+
+@pytest.mark.parametrize("after", range(0, 64, 8))
+def test_agent_killed_at_any_time(pods: Instance, after: int) -> None:
+    """Between its acts too, while the shim is at work."""
+    pid = node.agent(pods)
+    node.create(pods, node.manifest("a"), node.manifest("b"))
+    subprocess.run(["sleep", str(after / 1000)], check=True)
+    node.kill(pid)
+    pid = node.up(pods)
+    for name in ("a", "b"):
+        pod = node.wait_for(pods, name, node.ready)
+        assert node.container(pod)["restartCount"] == 0
+        node.init(pods, pod)
+        node.pause(pods, pod)
+    node.delete(pods, "a", "b", grace=0, wait=False)
+    subprocess.run(["sleep", str(after / 1000)], check=True)
+    node.kill(pid)
+    node.up(pods)
+    names = list(node.pods(pods))
+    if names:
+        node.delete(pods, *names, grace=0)
+    assert node.left(pods) == []
+
+
+# ---- shim, pause, container ------------------------------------------------------------------------------------------
+
+
+def rebuilt(pod: node.Json) -> bool:
+    return node.restarted()(pod)
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["agent", "no-agent"])
+def test_killed_shim_is_a_new_sandbox(pods: Instance, alive: bool) -> None:
+    other = node.run(pods, node.manifest("other"))
+    pod = node.run(pods, node.manifest("one"))
+    (shim,) = node.shims(pods, "one")
+    if not alive:
+        node.kill_agent(pods)
+    node.kill(shim)
+    node.up(pods)
+    again = node.wait_for(pods, "one", node.restarted())
+    assert node.container(again)["lastState"]["terminated"]["exitCode"] == 137
+    assert again["status"]["podIP"] != pod["status"]["podIP"]
+    assert node.shims(pods, "one") != [shim]
+    assert node.pods(pods)["other"]["status"] == other["status"]
+    assert [str(p) for p in pods.processes() if p.state == "Z"] == []
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["agent", "no-agent"])
+@pytest.mark.parametrize("policy", ["Always", "Never"])
+def test_killed_pause_is_a_new_sandbox(pods: Instance, alive: bool, policy: str) -> None:
+    pod = node.run(pods, node.manifest("one", policy=policy))
+    pause = node.pause(pods, pod)
+    if not alive:
+        node.kill_agent(pods)
+    node.kill(pause)
+    node.up(pods)
+    if policy == "Never":
+        again = node.wait_for(pods, "one", node.over)
+        assert again["status"]["phase"] == "Failed"
+        assert node.container(again)["state"]["terminated"]["exitCode"] == 137
+        assert node.container(again)["restartCount"] == 0
+        return
+    again = node.wait_for(pods, "one", node.restarted())
+    assert again["status"]["podIP"] != pod["status"]["podIP"]
+    assert node.pause(pods, again) != pause
+    assert any(event.startswith("SandboxChanged") for event in node.events(pods, "one"))
+
+
+def test_killed_container_restarts_in_its_sandbox(pods: Instance) -> None:
+    pod = node.run(pods, node.manifest("one"))
+    pause, shims = node.pause(pods, pod), node.shims(pods)
+    node.kill(node.init(pods, pod))
+    again = node.wait_for(pods, "one", node.restarted())
+    ended = node.container(again)["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["signal"]) == (137, 9)
+    assert again["status"]["podIP"] == pod["status"]["podIP"]
+    assert (node.pause(pods, again), node.shims(pods)) == (pause, shims)
+
+
+def test_held_shim_holds_up_nobody_else(pods: Instance) -> None:
+    """Its own pod can be deleted, the others live; a shim that is let go within ten seconds is as it was."""
+    node.run(pods, node.manifest("held"))
+    node.run(pods, node.manifest("other"))
+    (shim,) = node.shims(pods, "held")
+    with node.stopped(shim):
+        node.kill(node.init(pods, node.pods(pods)["other"]))
+        node.wait_for(pods, "other", node.restarted())
+        node.run(pods, node.manifest("third"))
+        node.delete(pods, "third", grace=0)
+        node.delete(pods, "held", grace=2)
+    assert node.shims(pods, "held") == []
+
+
+def test_agent_comes_back_to_a_held_shim(pods: Instance) -> None:
+    pod = node.run(pods, node.manifest("one"))
+    node.run(pods, node.manifest("other"))
+    processes = node.tree(pods)
+    with node.stopped(node.shims(pods, "one")[0]):
+        node.kill_agent(pods)
+        node.up(pods)
+        node.run(pods, node.manifest("third"))
+        node.delete(pods, "third", "other", grace=0)
+        assert node.pods(pods)["one"]["status"] == pod["status"]
+    for _ in range(200):
+        try:
+            node.ask(pods, "exec", namespace="default", pod="one", command=["true"], tty=True)
+            break
+        except MinipodError:
+            subprocess.run(["sleep", "0.05"], check=True)
+    assert node.tree(pods) < processes
+    assert node.container(node.pods(pods)["one"])["restartCount"] == 0
+
+
+def test_agent_gives_up_a_shim_that_is_held_for_good(pods: Instance) -> None:
+    node.run(pods, node.manifest("one"))
+    (shim,) = node.shims(pods)
+    with node.stopped(shim):
+        node.kill_agent(pods)
+        node.up(pods)
+        node.wait_for(pods, "one", node.restarted())
+        assert shim not in node.shims(pods)
+
+
+# ---- the host ------------------------------------------------------------------------------------------------------
+
+
+def reaches_host(instance: Instance, name: str) -> bool:
+    """Whether a pod gets an answer from the bridge."""
+    gateway = instance.config.pod_cidr.replace(".0.0/16", ".0.1")
+    command = ["ping", "-c", "1", "-W", "2", gateway]
+    done = instance.cli("exec", name, "--", *command, check=False)
+    return done.returncode == 0
+
+
+def test_nft_tables_deleted(pods: Instance) -> None:
+    node.run(pods, node.manifest("before"))
+    table = pods.config.nft_table
+    for family in ("inet", "bridge"):
+        subprocess.run(["nft", "delete", "table", family, table], check=True)
+    node.run(pods, node.manifest("after"))
+    assert reaches_host(pods, "before")
+    assert reaches_host(pods, "after")
+    for family in ("inet", "bridge"):
+        subprocess.run(["nft", "delete", "table", family, table], check=True)
+    node.delete(pods, "before", grace=0)
+    node.kill_agent(pods)
+    node.up(pods)
+    assert reaches_host(pods, "after")
+
+
+def test_bridge_deleted(pods: Instance) -> None:
+    node.run(pods, node.manifest("before"))
+    subprocess.run(["ip", "link", "delete", pods.config.bridge], check=True)
+    node.run(pods, node.manifest("after"))
+    assert reaches_host(pods, "before")
+    assert reaches_host(pods, "after")
+    subprocess.run(["ip", "link", "delete", pods.config.bridge], check=True)
+    node.delete(pods, "before", grace=0)
+    node.kill_agent(pods)
+    node.up(pods)
+    assert reaches_host(pods, "after")
+
+
+def test_link_deleted(pods: Instance) -> None:
+    node.run(pods, node.manifest("one"))
+    for name in os.listdir("/sys/class/net"):
+        if name.startswith(pods.config.link_prefix):
+            subprocess.run(["ip", "link", "delete", name], check=True)
+    assert not reaches_host(pods, "one")
+    node.kill_agent(pods)
+    node.up(pods)
+    assert node.ready(node.pods(pods)["one"])
+    node.delete(pods, "one", grace=0)
+
+
+def test_cgroups_removed(pods: Instance) -> None:
+    """What can be removed is what is empty: a container's between two runs, the parent between two pods."""
+    parent = pods.config.cgroup_parent
+    node.run(pods, node.manifest("one"))
+    node.delete(pods, "one", grace=0)
+    for _, top, _ in cgroup_mounts():
+        if (top / parent).is_dir():
+            (top / parent).rmdir()
+    node.create(pods, node.manifest("crash", ["false"]))
+    pod = node.wait_for(pods, "crash", lambda pod: "waiting" in node.container(pod)["state"])
+    for _, top, _ in cgroup_mounts():
+        for path in (top / parent).glob(f"pod{pod['metadata']['uid']}/c.*"):
+            path.rmdir()
+    node.run(pods, node.manifest("two"))
+
+
+def test_run_directory_wiped(pods: Instance) -> None:
+    pod = node.run(pods, node.manifest("one"))
+    old = node.shims(pods)
+    pid = node.agent(pods)
+    shutil.rmtree(pods.config.run_dir)
+    done = pods.cli("get", "pods", check=False)
+    assert done.returncode == 1
+    assert f"another agent, pid {pid}, works on {pods.config.root_dir}" in done.stderr
+    assert "kill" in done.stderr
+    node.kill(pid)
+    node.up(pods)
+    again = node.wait_for(pods, "one", node.restarted())
+    assert again["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert not set(old) & set(node.shims(pods))
+    assert len(node.shims(pods)) == 1
+
+
+def test_everything_volatile_and_the_state_lost(pods: Instance) -> None:
+    """Pods that nobody knows any more are removed, even if only the kernel still has them."""
+    node.run(pods, node.manifest("one"))
+    node.kill_agent(pods)
+    shutil.rmtree(pods.config.run_dir)
+    for path in Path(pods.config.root_dir).glob("state.db*"):
+        path.unlink()
+    node.up(pods)
+    assert node.pods(pods) == {}
+    assert node.left(pods) == []
+
+
+def test_state_deleted_while_pods_run(pods: Instance) -> None:
+    node.run(pods, node.manifest("one"))
+    node.create(pods, node.manifest("crash", ["false"]))
+    node.wait_for(pods, "crash", lambda pod: node.container(pod)["restartCount"] == 1)
+    for path in Path(pods.config.root_dir).glob("state.db*"):
+        path.unlink()
+    node.kill_agent(pods)
+    node.up(pods)
+    assert node.pods(pods) == {}
+    assert node.left(pods) == []
+    node.run(pods, node.manifest("one"))
+
+
+def test_state_that_is_no_database(pods: Instance) -> None:
+    pods.cli("agent", "stop")
+    for path in Path(pods.config.root_dir).glob("state.db*"):
+        path.unlink()
+    state = Path(pods.config.root_dir, "state.db")
+    state.write_text("hello " * 1000)
+    done = pods.cli("get", "pods", check=False)
+    assert done.returncode == 1
+    assert str(state) in done.stderr
+    assert "Traceback" not in done.stderr
+    state.unlink()
+
+
+def test_full_disk(pods: Instance) -> None:
+    """Errors in words; pods can be deleted, and that gives the room back."""
+    pods.cli("agent", "stop")
+    root = Path(pods.config.root_dir)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "mpt", root], check=True)
+    try:
+        pods.load(pods.base / "busybox.tar")
+        volumes = [{"name": "v", "emptyDir": {}}]
+        script = "dd if=/dev/zero of=/v/fill bs=64k 2>/dev/null; echo full; sleep 1000"
+        mounts = [{"name": "v", "mountPath": "/v"}]
+        one = {"name": "c", "command": ["sh", "-c", script], "volumeMounts": mounts}
+        node.run(pods, node.manifest("hog", containers=[one], volumes=volumes))
+        for _ in range(500):
+            if node.log(pods, "hog") == ["full"]:
+                break
+        with open(root / "fill", "wb", buffering=0) as fill, pytest.raises(OSError, match="space"):
+            while fill.write(bytes(4096)):
+                pass
+        said = []
+        for number in range(40):
+            try:
+                node.create(pods, node.manifest(f"p{number}", ["sleep", "1000"]))
+            except MinipodError as error:
+                said.append(node.words(error))
+        assert said, "the disk is not full"
+        assert all("full" in text and "room" in text for text in said), said
+        node.delete(pods, "hog", grace=0)
+        for name in node.pods(pods):
+            node.delete(pods, name, grace=0)
+        assert node.left(pods) == []
+    finally:
+        pods.cli("agent", "stop")
+        subprocess.run(["umount", "--lazy", root], check=True)
