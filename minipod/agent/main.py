@@ -96,7 +96,12 @@ class Agent:
         images.sweep()
         network = await Network.open(config)
         self._home = scope.find(facts, config.cgroup_parent)
-        cgroups = Cgroups(facts, self._home.parent, self._home.shims)
+        cgroups = Cgroups(
+            facts,
+            self._home.parent,
+            self._home.shims,
+            renew=lambda: scope.find(facts, config.cgroup_parent),
+        )
         runtime = Runtime(facts, cgroups, network, Executables())
         cache: dict[str, bytes] = {}
 

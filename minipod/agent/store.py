@@ -51,15 +51,31 @@ class Store:
     """State on disk. One instance per agent, used on its event loop only."""
 
     def __init__(self, path: str) -> None:
+        """Open the store, making it where it is missing.
+
+        Raises:
+            MinipodError: the file is broken, or its disk is full.
+        """
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         self._path = path
         self.db = sqlite3.connect(path, isolation_level=None)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        self.db.execute("PRAGMA synchronous=NORMAL")
-        self.db.executescript(_SCHEMA)
         self._watches: set[Watch] = set()
         self._known: dict[str, dict[str, Any]] = {}
         self._recent: dict[tuple[str, str, str, str], Event] = {}
+        self._version = 0
+        try:
+            self._open()
+        except sqlite3.Error as error:
+            self.db.close()
+            raise MinipodError(
+                f"{path}: {error}",
+                "see that its disk has room; if the file is broken, move it away: its pods are removed then",
+            ) from error
+
+    def _open(self) -> None:
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.executescript(_SCHEMA)
         row = self.db.execute("SELECT value FROM counter WHERE name = 'resourceVersion'").fetchone()
         self._version = int(row[0])
         for (text,) in self.db.execute("SELECT object FROM pods"):

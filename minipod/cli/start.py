@@ -18,11 +18,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import minipod
 from minipod.cli.client import try_connect
 from minipod.config import Config
 from minipod.errors import MinipodError
+
+if TYPE_CHECKING:
+    import subprocess
 
 UNIT = "minipod-agent"
 _READY_TIMEOUT = 60.0  # seconds; recovery of many pods takes some
@@ -160,8 +164,6 @@ def _start_service(config: Config, log: _Log) -> None:
 
 
 def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
-    import subprocess
-
     env = _environment(config)
     kept = {name: env[name] for name in (*config.to_env(), "PATH", "PYTHONPATH") if name in env}
     options = [
@@ -178,28 +180,12 @@ def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
     ]
     # A unit that is started once more (by systemctl) finds no FIFO, and nobody who would read it.
     shell = ["/bin/sh", "-c", 'test -p "$0" || exec "$@"; exec "$@" --ready-fd 9 9>"$0"', fifo]
-    done = subprocess.run(
-        ["systemd-run", *options, "--", *shell, *_command()],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        cwd="/",
-    )
+    done = _ask_systemd("systemd-run", *options, "--", *shell, *_command())
     # systemd-run waits for Type=notify's word. When that does not come, the agent's own is in the FIFO.
     if done.returncode != 0 and not select.select([ready], [], [], 0)[0]:
-        if (
-            "already loaded" in done.stderr
-        ):  # the shipped unit is installed, or an earlier one failed
-            done = subprocess.run(
-                ["systemctl", "start", UNIT],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+        # The shipped unit is installed, or an earlier one failed.
+        if "already loaded" in done.stderr:
+            done = _ask_systemd("systemctl", "start", UNIT)
             if done.returncode == 0:
                 return
         words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
@@ -207,6 +193,20 @@ def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
             f"systemd-run could not start the agent: {words}", f"systemctl status {UNIT}"
         )
     _await_ready(ready, log)
+
+
+def _ask_systemd(*command: str) -> subprocess.CompletedProcess[str]:
+    import subprocess
+
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        cwd="/",
+    )
 
 
 def _await_ready(fd: int, log: _Log) -> None:

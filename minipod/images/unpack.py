@@ -266,9 +266,8 @@ class _Unpacker:
 
     def _remove(self, parent: int, leaf: bytes) -> None:
         if not stat.S_ISREG(_lstat(parent, leaf)):
-            self._parent = (
-                None  # its path may lead through what goes away; the fd stays for the entry at hand
-            )
+            # Its path may lead through what goes away; the fd stays open for the entry at hand.
+            self._parent = None
         remove_entry(parent, leaf)
 
     def _open_parent(self, path: _Path) -> int:

@@ -835,7 +835,10 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair, as JSON can say it: no byte stands for it
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _shown(word: str) -> str:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import BinaryIO
 
 from minipod.native import IN_CREATE, IN_MODIFY, IN_MOVED_TO, inotify_add_watch, inotify_init
 
@@ -51,7 +52,10 @@ def epoch(time: str) -> float:
     Raises:
         ValueError: it is none.
     """
-    return datetime.fromisoformat(time).timestamp()
+    instant = datetime.fromisoformat(time)
+    if instant.tzinfo is None:
+        raise ValueError(f"{time!r} has no time zone")
+    return instant.timestamp()
 
 
 def _files(path: str) -> list[str]:
@@ -92,7 +96,7 @@ class Follower:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = open(path, "rb")  # noqa: SIM115 - closed in close()
+        self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed in close()
         self._rest = b""
         self._inotify = inotify_init()
         self._grown = asyncio.Event()
@@ -119,25 +123,34 @@ class Follower:
         while True:
             data = self._file.read(1 << 18)
             if not data:
-                if not self._rotated():
+                newer = self._newer()
+                if newer is None:
                     return
-                continue
+                # What came between our last read and the rotation; a torn last line ends here.
+                data = self._file.read() + b"\n"
+                self._file.close()
+                self._file = newer
             *whole, self._rest = (self._rest + data).split(b"\n")
             for raw in whole:
                 if line := parse_line(raw):
                     yield line
 
-    def _rotated(self) -> bool:
-        """Whether the log was rotated; then the new file is open, and what was left of the old one has been read."""
-        try:
-            now = os.stat(self._path)
-        except FileNotFoundError:
-            return False
-        if now.st_ino == os.fstat(self._file.fileno()).st_ino:
-            return False
-        self._file.close()
-        self._file = open(self._path, "rb")  # noqa: SIM115 - closed in close()
-        return True
+    def _newer(self) -> BinaryIO | None:
+        """Open the file that came after ours; None when ours is the newest. Of several, none is passed over."""
+        ours = os.fstat(self._file.fileno())
+        newer: BinaryIO | None = None
+        for path in reversed(_files(self._path)):
+            try:
+                file = open(path, "rb")  # noqa: SIM115 - one of them becomes ours
+            except FileNotFoundError:  # it is just being rotated
+                continue
+            if os.path.samestat(os.fstat(file.fileno()), ours):
+                file.close()
+                return newer
+            if newer:
+                newer.close()
+            newer = file
+        return newer  # ours was dropped meanwhile: go on with the oldest that is left
 
     async def grown(self) -> None:
         """Wait until the directory of the log changes."""

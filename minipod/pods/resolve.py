@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-import re
+import posixpath
 import socket
 from pathlib import Path
 
@@ -136,8 +136,9 @@ def container_context(
         MinipodError: the image's user does not exist in it, or its working directory is not acceptable.
     """
     config = image.config
-    directory = config.working_dir
-    if re.match(r"/+proc(/|$)", os.path.normpath(directory or "/")):
+    # A relative one is meant from the root, as with Docker, and would be looked up from there, too.
+    directory = config.working_dir and posixpath.normpath("/" + config.working_dir.lstrip("/"))
+    if f"{directory}/".startswith("/proc/"):
         # A working directory below /proc can lead out of the container (runc CVE-2024-21626).
         raise MinipodError(
             f"image {container.image} has its working directory below /proc",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import signal
 import time
 from collections.abc import Coroutine
@@ -98,15 +99,16 @@ class PodWorker:
         """Live until the pod is deleted and gone."""
         while not self.gone.is_set():
             self._wake.clear()
+            retry = None
             try:
                 await self._sync()
             except MinipodError as error:
                 self._event("Warning", "FailedSync", str(error))
-                self._next_sandbox = self._now() + SANDBOX_RETRY
+                self._next_sandbox = retry = self._now() + SANDBOX_RETRY
             if self.gone.is_set():
                 break
             self.publish()
-            await self._sleep()
+            await self._sleep(self._next_due() if retry is None else retry)
 
     def stop(self) -> None:
         """Let go of the pod, which goes on; the agent is ending."""
@@ -116,17 +118,23 @@ class PodWorker:
     def _now(self) -> float:
         return self._tools.wall()
 
-    async def _sleep(self) -> None:
+    def _next_due(self) -> float | None:
+        """Return when there is something to do even if nothing happens."""
+        if self.record.delete_by is not None:
+            return self.record.delete_by
+        if self._is_over():
+            return None
+        if not self.record.sandbox_up:
+            return self._next_sandbox
         due = [
             c.next_start
             for c in self.record.containers
-            if c.state == "waiting" and c.next_start and c.name not in self._starting
+            if c.state == "waiting" and c.next_start is not None and c.name not in self._starting
         ]
-        if not self.record.sandbox_up and not self._is_over():
-            due.append(self._next_sandbox)
-        if self.record.delete_by is not None:
-            due = [self.record.delete_by]
-        timeout = max(0.0, min(due) - self._now()) if due else None
+        return min(due, default=None)
+
+    async def _sleep(self, until: float | None) -> None:
+        timeout = None if until is None else max(0.0, until - self._now())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), timeout)
 
@@ -271,6 +279,16 @@ class PodWorker:
 
     async def _remove_sandbox(self) -> None:
         """Take down whatever there is of the sandbox; the pod's volumes and logs stay."""
+        await self._end_sandbox()
+        self._release_address()
+
+    def _release_address(self) -> None:
+        self._tools.pool.release(
+            self.pod.metadata.uid
+        )  # the record may not know of it: see _make_sandbox
+        self.record.address = ""
+
+    async def _end_sandbox(self) -> None:
         for task in self._starting.values():
             task.cancel()
         await asyncio.gather(*self._starting.values(), return_exceptions=True)
@@ -284,8 +302,6 @@ class PodWorker:
             cgroup = f"{self._tools.cgroup_parent}/pod{uid}"
             await self._tools.runtime.remove_sandbox(directory, cgroup, shim, link)
         record.sandbox_up = False
-        self._tools.pool.release(uid)  # the record may not know of it: see _make_sandbox
-        record.address = ""
 
     async def _take_down(self) -> None:
         """The pod is over: give back all it holds but its object, its logs and its volumes."""
@@ -468,10 +484,12 @@ class PodWorker:
             self.record.delete_by = by
             meta.deletion_grace_period_seconds = int(seconds)
             meta.deletion_timestamp = timestamp(by)
+        self._wake.set()
         try:
             self.publish()
-        finally:
-            self._wake.set()  # on a full disk too: it is how the disk gets room
+        except MinipodError as error:
+            # On a full disk it goes on unsaved: it is how the disk gets room again.
+            log.warning("pod %s: the deletion could not be saved: %s", self.name, error)
 
     async def _sync_delete(self) -> None:
         assert self.record.delete_by is not None, "only called for a pod that is being deleted"
@@ -499,9 +517,11 @@ class PodWorker:
         """Remove everything: this is where a pod leaves nothing behind."""
         directory, logs = resolve.pod_directories(self._tools.config, self.pod)
         run_parent = f"{self._tools.config.run_dir}/pods/{self.pod.metadata.uid}"
-        await self._remove_sandbox()
+        await self._end_sandbox()
         for path in (run_parent, directory, logs):
             await remove_tree(path)
+        # Now that the disk has what room the pod took.
+        self._release_address()
         self._tools.store.remove(self.pod)
         self.gone.set()
 
@@ -613,11 +633,20 @@ async def _send(shim: Shim, key: str, number: int) -> None:
         await shim.signal(key, number)
 
 
+_REAL_TIME = re.compile(r"RTM(?:IN\+|AX-)([0-9]{1,2})")
+
+
 def parse_signal(name: str) -> int:
-    """Return the number of an image's ``StopSignal``: "SIGQUIT", "QUIT", "3" or "" (SIGTERM)."""
-    if name.isdigit() and 0 < int(name) < 65:
-        return int(name)
-    full = name if name.startswith("SIG") else f"SIG{name}"
-    if full.startswith("SIGRTMIN+") and full[9:].isdigit():
-        return int(signal.SIGRTMIN) + int(full[9:])
-    return int(signal.Signals.__members__.get(full, signal.SIGTERM))
+    """Return the number of an image's ``StopSignal``: "SIGQUIT", "QUIT", "3", "SIGRTMIN+3".
+
+    What means no signal is SIGTERM, as nothing is: an image is hostile input.
+    """
+    short = name.upper().removeprefix("SIG")
+    if re.fullmatch("[0-9]{1,2}", name):
+        number = int(name)
+    elif match := _REAL_TIME.fullmatch(short):
+        offset = int(match[1])
+        number = signal.SIGRTMIN + offset if "+" in short else signal.SIGRTMAX - offset
+    else:
+        number = signal.Signals.__members__.get(f"SIG{short}", signal.SIGTERM)
+    return int(number) if 0 < number <= signal.SIGRTMAX else int(signal.SIGTERM)

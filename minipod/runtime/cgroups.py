@@ -15,7 +15,7 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from minipod.native import cgroup_device
@@ -32,11 +32,19 @@ class Cgroups:
 
     Args:
         shims: the ``cgroup.procs`` of the cgroup for shims; empty leaves them in the agent's.
+        renew: makes that cgroup again when it is gone.
     """
 
-    def __init__(self, facts: Facts, parent: str, shims: str = "") -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        parent: str,
+        shims: str = "",
+        renew: Callable[[], object] = lambda: None,
+    ) -> None:
         self._facts = facts
         self._shims = shims
+        self._renew = renew
         self.parent = parent.strip("/")
 
     # ---- making ----
@@ -65,6 +73,8 @@ class Cgroups:
         Raises:
             OSError: with the path that failed.
         """
+        if self._shims and not os.path.exists(self._shims):
+            self._renew()
         for hierarchy in self._facts.hierarchies:
             self._mkdir(hierarchy, step.path)
         for write in step.writes:

@@ -22,10 +22,10 @@ from minipod.errors import MinipodError
 from minipod.plan.context import Facts
 
 STOP_SECONDS = 30  # between SIGTERM and SIGKILL when systemd ends all pods, as at shutdown
-# Says where its scope is; $0 is the mount point of cgroup2. mkdir fails when something is wrong, and so do we.
+# Says where its scope is; $0 is the mount point of cgroup2.
 _KEEPER = """set -e
 read -r line </proc/self/cgroup
-mkdir "$0${line#0::}/shims"
+mkdir -p "$0${line#0::}/shims"
 echo $$ >"$0${line#0::}/shims/cgroup.procs"
 echo "${line#0::/}"
 exec sleep infinity >/dev/null 2>&1
@@ -93,6 +93,7 @@ def _create(unit: str, directory: str) -> str:
         [
             *("systemd-run", "--scope", "--quiet", f"--unit={unit}", "--description=minipod pods"),
             *("--property=Delegate=yes", f"--property=TimeoutStopSec={STOP_SECONDS}"),
+            "--property=TasksMax=infinity",  # each pod has its own limit
             # At shutdown the agent goes first; it would take the end of its pods for their failure.
             f"--property=Before={own}",
             *("--", "/bin/sh", "-c", _KEEPER, directory),
@@ -129,5 +130,9 @@ def release(home: Home) -> None:
 
 def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["systemctl", *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True
+        ["systemctl", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
