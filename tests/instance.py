@@ -203,7 +203,7 @@ class Instance:
     def first_line(self, name: str, container: str | None = None, timeout: float = 30) -> str:
         """Wait for the first line that a container writes: a pod is ready before its programs are."""
         request = {"verb": "logs", "pod": name, "container": container, "follow": True}
-        text = ""
+        text: str = ""
         with client.call(self.config, request, start=False, timeout=timeout) as answer:
             for event in answer:
                 if "log" in event:

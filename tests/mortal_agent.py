@@ -2,9 +2,9 @@
 """An agent that kills itself (SIGKILL) at a chosen act: ``python -m tests.mortal_agent``, for tests of recovery.
 
 It is the real agent with its acts wrapped: each write to the store or the pool, each request to a shim, each
-netlink and nft run, each cgroup or directory made or removed, each answer to a client; every one counts twice, before and
-after. It is unharmed until the file ``$MORTAL/limit`` appears: its number is the act, counted from then, at
-which it dies. It writes the names of the acts to ``$MORTAL/acts``.
+netlink and nft run, each cgroup or directory made or removed, each answer to a client. It is unharmed until the file
+``$MORTAL/limit`` appears: its number is the act, counted from then, right after which it dies. It writes the names
+of the acts to ``$MORTAL/acts``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from minipod.agent import main, store
 from minipod.agent.server import Call
-from minipod.network import nft, podnet
+from minipod.network import nft
 from minipod.network.addresses import AddressPool
 from minipod.network.bridge import HostLinks
 from minipod.pods import manager, worker
@@ -66,23 +66,21 @@ class Death:
 
 
 def wrap(death: Death, act: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return *function* with an act counted before and after it."""
+    """Return *function* with an act counted after it."""
     if asyncio.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def later(*args: Any, **kwargs: Any) -> Any:
-            death.pass_by(f"before {act}")
             result = await function(*args, **kwargs)
-            death.pass_by(f"after {act}")
+            death.pass_by(act)
             return result
 
         return later
 
     @functools.wraps(function)
     def now(*args: Any, **kwargs: Any) -> Any:
-        death.pass_by(f"before {act}")
         result = function(*args, **kwargs)
-        death.pass_by(f"after {act}")
+        death.pass_by(act)
         return result
 
     return now
@@ -99,7 +97,6 @@ def make_mortal() -> None:
                 setattr(owner, name, classmethod(wrap(death, act, raw.__func__)))
             else:
                 setattr(owner, name, wrap(death, act, raw))
-    assert podnet.nft.apply is nft.apply, "the network package calls what we have wrapped"
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ static void section_ps(void) {
 static void section_mounts(void) {
   static const char *const names[] = {"id", "parent", "device", "root", "target", "options"};
   static const char *const after[] = {"type", "source", "super"};
-  char line[TEXT_MAX];
+  static char line[1 << 16]; /* an overlay of many layers */
   int written = 0;
   FILE *file = fopen("/proc/self/mountinfo", "re");
   printf("[");

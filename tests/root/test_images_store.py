@@ -577,7 +577,7 @@ def test_unreadable_paths(tmp_path: Path, store: ImageStore) -> None:
 def test_damaged_image(tmp_path: Path, store: ImageStore) -> None:
     path = write(tmp_path / "a", oci_files({NAME: app()}))
     image = loaded(store, path)
-    Path(store.root, "blobs/sha256", image.digest[7:]).write_bytes(b"{}")
+    Path(store.root, "blobs/sha256", image.digest[7:]).write_bytes(app().blobs[image.digest] + b" ")
     fresh = ImageStore(store.root)
     with pytest.raises(MinipodError, match="damaged"):
         fresh.get(NAME)

@@ -233,8 +233,12 @@ def test_the_remembered_parent_is_forgotten(unpacked: Unpack) -> None:
             ("x/3", b""),
             ("x", Directory()),
             ("x/4", b""),
+            ("self", Link(".")),
+            ("self/self", Directory()),
+            ("self/5", b""),
         ]
     )
+    assert os.listdir(root / "self") == ["5"]
     assert sorted(os.listdir(root / "c")) == ["3", "b"]
     assert os.listdir(root / "c/b") == ["2"]
     assert os.listdir(root / "x") == ["4"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +52,13 @@ class Conversation:
 
 
 Answer = Callable[[Conversation], None]
+
+
+def interrupt_us(number: int = signal.SIGINT) -> None:
+    """Send a signal to the thread that runs the command line; another one would not be woken from its wait."""
+    ident = threading.main_thread().ident
+    assert ident is not None
+    signal.pthread_kill(ident, number)
 
 
 class FakeAgent:

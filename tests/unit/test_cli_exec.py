@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from minipod.cli.client import peer_pid
 from minipod.cli.main import main
 from minipod.errors import NotFound
 from tests.unit.test_cli_client import Conversation, FakeAgent
@@ -114,6 +116,23 @@ def test_a_background_process_that_keeps_the_output_is_not_waited_for(agent: Fak
     agent.close()
     agent.close = lambda: None  # type: ignore[method-assign]
     os.close(go)
+
+
+def test_what_is_left_in_the_pipes_at_the_end_is_printed(agent: FakeAgent) -> None:
+    size = 1 << 19
+
+    def answer(talk: Conversation) -> None:
+        # The client is held until the pipe is full and the end is said: it sees both at once.
+        pid, _ = peer_pid(talk.sock)
+        os.kill(pid, signal.SIGSTOP)
+        fcntl.fcntl(talk.fds[1], fcntl.F_SETPIPE_SZ, size)
+        os.write(talk.fds[1], bytes(size))
+        talk.close_fds()
+        talk.send({"done": {"exitCode": 0}})
+        os.kill(pid, signal.SIGCONT)
+
+    agent.answers["exec"] = answer
+    assert execute("web", "--", "x").stdout == bytes(size)
 
 
 def test_an_error_of_the_agent(agent: FakeAgent) -> None:

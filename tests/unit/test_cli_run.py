@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ import pytest
 
 from minipod.cli.main import main
 from minipod.errors import AlreadyExists, MinipodError
-from tests.unit.test_cli_client import Conversation, FakeAgent
+from tests.unit.test_cli_client import Conversation, FakeAgent, interrupt_us
 
 Json = dict[str, Any]
 
@@ -242,7 +241,7 @@ def interrupt(times: int, number: int = signal.SIGINT) -> Any:
 
     def action(cluster: Cluster, talk: Conversation) -> None:
         for n in range(times):
-            os.kill(os.getpid(), number)
+            interrupt_us(number)
             while len(cluster.deletions) <= n:
                 time.sleep(0.01)
         talk.gone()
@@ -275,7 +274,7 @@ def test_a_third_interrupt_leaves(cluster: Cluster, capfd: pytest.CaptureFixture
 
     def thrice(talk: Conversation) -> None:
         for n in range(3):
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt_us()
             while n < 2 and len(cluster.deletions) <= n:
                 time.sleep(0.01)
         talk.gone()
@@ -300,7 +299,7 @@ def test_an_interrupt_while_detaching_leaves_the_pods(
 
     def answer(talk: Conversation) -> None:
         if talk.request["kind"] == "events":
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt_us()
         watch(talk)
 
     cluster.answers["get"] = answer

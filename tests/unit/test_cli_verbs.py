@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from minipod import __version__
 from minipod.cli.main import main
 from minipod.errors import MinipodError, NotFound, UsageError
-from tests.unit.test_cli_client import Conversation, FakeAgent
+from tests.unit.test_cli_client import Conversation, FakeAgent, interrupt_us
 
 Json = dict[str, Any]
 Run = Callable[..., tuple[int, str, str]]
@@ -234,7 +233,7 @@ def test_watch(agent: FakeAgent, run: Run) -> None:
 def test_a_watch_is_ended_quietly_by_an_interrupt(agent: FakeAgent, run: Run) -> None:
     def answer(talk: Conversation) -> None:
         talk.event(type="ADDED", object=pod("web"))
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt_us()
         talk.gone()
 
     agent.answers["get"] = answer

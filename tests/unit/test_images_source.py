@@ -106,7 +106,7 @@ def test_layout_directory(tmp_path: Path) -> None:
             assert digest_of(blob.read(1 << 20)) == built.config.digest
 
 
-@pytest.mark.parametrize("what", ["symlink", "parent", "fifo", "absolute"])
+@pytest.mark.parametrize("what", ["symlink", "inside", "parent", "fifo", "absolute"])
 def test_layout_directory_leads_nowhere_else(tmp_path: Path, what: str) -> None:
     built = builder.write_oci_layout(tmp_path / "layout", NAME, LAYERS)
     blobs = tmp_path / "layout" / "blobs"
@@ -121,6 +121,9 @@ def test_layout_directory_leads_nowhere_else(tmp_path: Path, what: str) -> None:
         path.unlink()
         if what == "fifo":
             os.mkfifo(path)
+        elif what == "inside":
+            (tmp_path / "layout" / "copy").write_bytes(secret.read_bytes())
+            path.symlink_to("../../copy")
         else:
             path.symlink_to(secret if what == "absolute" else "../../../secret")
     with (

@@ -6,6 +6,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from minipod.api import Pod, load_manifests
 from minipod.plan import Facts, compile_container, compile_sandbox, render_text
@@ -134,6 +136,16 @@ def test_a_command_is_shown_as_a_shell_takes_it() -> None:
     script = f"printf '%s\\0' {command}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == list(words)
+
+
+@given(st.text())
+@example("\ud800")
+@example("\udcff\0\x9b")
+def test_any_text_becomes_one_line(text: str) -> None:
+    assert s.one_line(text).isprintable()
+    assert s.Exec(candidates=(), argv=(text,), env=()).describe().isprintable()
+    if text.isprintable():
+        assert s.one_line(text) == text
 
 
 def test_nothing_in_a_manifest_breaks_a_line_or_reaches_the_terminal() -> None:

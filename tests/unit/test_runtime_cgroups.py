@@ -332,9 +332,7 @@ async def test_a_pid_that_is_not_listed_any_more_is_left_alone(
     assert first.poll() is None
 
 
-async def test_cgroup_kill_is_used_where_it_is(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cgroup_kill_is_used_where_it_is(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tree.unified()
     cgroups = Cgroups(Facts((home,), 0), "minipod")
     cgroups.create(MakeCgroup(path="minipod/pod1"))

@@ -117,9 +117,7 @@ RULES = st.tuples(
     st.sampled_from([0, 3, 4, 1048575]),
     st.sampled_from(EVERY_ACCESS),
 )
-def test_any_rules(
-    rules: tuple[Rule, ...], kind: str, major: int, minor: int, access: str
-) -> None:
+def test_any_rules(rules: tuple[Rule, ...], kind: str, major: int, minor: int, access: str) -> None:
     made = interpret(program(rules), kind, major, minor, access)
     assert made == allowed(rules, kind, major, minor, access)
 

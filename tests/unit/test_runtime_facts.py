@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from minipod import native
 from minipod.errors import MinipodError
 from minipod.plan import Facts, Hierarchy
 from minipod.runtime import facts as probe
@@ -135,8 +136,8 @@ def test_fallbacks_can_be_forced(
     monkeypatch.setenv(probe.FORCE_FALLBACK, forced)
     monkeypatch.setattr(probe, "_held_capabilities", lambda: (1 << 41) - 1)
     monkeypatch.setattr(probe, "cgroup_hierarchies", lambda: (BARE_CGROUP2,))
-    monkeypatch.setattr(probe.native, "overlay_appends_layers", lambda: True)
-    monkeypatch.setattr(probe.native, "close_range_marks", lambda: True)
+    monkeypatch.setattr(native, "overlay_appends_layers", lambda: True)
+    monkeypatch.setattr(native, "close_range_marks", lambda: True)
     facts = probe.gather()
     assert (facts.overlay_appends_layers, facts.close_range_marks) == (overlay, close_range)
     assert facts.can_raise_limits
@@ -149,7 +150,7 @@ def test_a_kernel_without_overlayfs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(probe, "_held_capabilities", lambda: (1 << 41) - 1)
     monkeypatch.setattr(probe, "cgroup_hierarchies", lambda: (BARE_CGROUP2,))
-    monkeypatch.setattr(probe.native, "overlay_appends_layers", none)
+    monkeypatch.setattr(native, "overlay_appends_layers", none)
     with pytest.raises(MinipodError, match="no overlayfs") as error:
         probe.gather()
     assert "modprobe overlay" in error.value.remedy

@@ -7,7 +7,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,6 +92,9 @@ class FakeCgroups:
         if self.failure:
             raise self.failure
 
+    def place_shim(self, pid: int) -> None:
+        self.log.append(f"place {pid}")
+
     def open(self, path: str) -> int:
         return os.open("/", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -117,8 +120,9 @@ class Bench:
             cast(Executables, object()),
         )
 
-        def start(run_dir: str, label: str, executables: object) -> FakeShim:
+        def start(run_dir: str, label: str, executables: object, place: Any) -> FakeShim:
             self.log.append(f"start shim {label}")
+            place(77)
             return self.shim
 
         async def end_shims(directory: str) -> None:
@@ -136,15 +140,9 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 @pytest.fixture
-def pair() -> Iterator[tuple[int, int]]:
-    """Two fds, as a launch sends them up."""
-    fds = (os.open("/", os.O_RDONLY), os.open("/", os.O_RDONLY))
-    yield fds
-    for fd in fds:
-        try:
-            os.close(fd)
-        except OSError:
-            pass
+def pair() -> tuple[int, int]:
+    """Two fds, as a launch sends them up; who takes them closes them."""
+    return os.open("/", os.O_RDONLY), os.open("/", os.O_RDONLY)
 
 
 def is_open(fd: int) -> bool:
@@ -171,6 +169,7 @@ async def test_a_sandbox_is_made_in_the_plans_order(bench: Bench, pair: tuple[in
         f"cgroup {context(pod()).cgroup.rsplit('/', 1)[1]}",
         "cgroup sandbox",
         "start shim default/web",
+        "place 77",
         "launch sandbox",
         f"attach {LINK.host_ifname}",
     ]

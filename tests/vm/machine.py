@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +24,6 @@ BOOT_TIMEOUT = 300.0  # seconds; without KVM on a busy machine it takes some
 MEMORY = 2048  # MiB
 SOURCES = "/src"  # where the guest has this checkout
 COPIED = ("minipod", "native", "tests", "examples", "docs", "pyproject.toml", "Makefile")
-_PR_SET_PDEATHSIG = 1
 
 
 class Vm:
@@ -51,28 +48,34 @@ class Vm:
 
     def _start(self, image: Image, payload: Path) -> subprocess.Popen[bytes]:
         directory = self._directory
-        libc = ctypes.CDLL(None)
         words = "console=ttyS0 quiet mitigations=off random.trust_cpu=on systemd.show_status=0"
-        return subprocess.Popen(
-            [
-                *("qemu-system-x86_64", "-name", "minipod-vm", "-nodefaults", "-no-user-config"),
-                *("-machine", "q35,usb=off", "-accel", "tcg,thread=multi", "-cpu", "max"),
-                *("-smp", "2", "-m", str(MEMORY), "-display", "none", "-no-reboot"),
-                *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", words),
-                *("-serial", f"file:{directory}/console"),
-                *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
-                *("-drive", f"file={payload},format=raw,if=virtio,readonly=on"),
-                *("-device", "virtio-serial-pci"),
-                *("-chardev", f"socket,id=port,path={directory}/port,server=on,wait=off"),
-                *("-device", "virtserialport,chardev=port,nr=1"),
-                *("-device", "virtio-rng-pci"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=(directory / "qemu").open("wb"),
-            stderr=subprocess.STDOUT,
-            # A killed test run leaves no machine behind.
-            preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),
-        )
+        with (directory / "qemu").open("wb") as log:
+            return subprocess.Popen(
+                [
+                    # A killed test run leaves no machine behind.
+                    *("setpriv", "--pdeathsig", "KILL", "--"),
+                    *(
+                        "qemu-system-x86_64",
+                        "-name",
+                        "minipod-vm",
+                        "-nodefaults",
+                        "-no-user-config",
+                    ),
+                    *("-machine", "q35,usb=off", "-accel", "tcg,thread=multi", "-cpu", "max"),
+                    *("-smp", "2", "-m", str(MEMORY), "-display", "none", "-no-reboot"),
+                    *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", words),
+                    *("-serial", f"file:{directory}/console"),
+                    *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
+                    *("-drive", f"file={payload},format=raw,if=virtio,readonly=on"),
+                    *("-device", "virtio-serial-pci"),
+                    *("-chardev", f"socket,id=port,path={directory}/port,server=on,wait=off"),
+                    *("-device", "virtserialport,chardev=port,nr=1"),
+                    *("-device", "virtio-rng-pci"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def _connect(self) -> socket.socket:
         end = time.monotonic() + 20
@@ -204,12 +207,14 @@ def boot(image: Image, payload: Path) -> Vm:
         packages = f"/usr/local/lib/python{PYTHON}/dist-packages"
         vm.sh(f"tar -xf /dev/vdb -C /; cd {packages}; python3 -m zipfile -e {SOURCES}/*.whl .")
         # A wheel's modes are in its zip entries, which zipfile leaves alone (pip sets them).
-        vm.sh(f"chmod 0755 {packages}/minipod/native/bin/*; python3 -m compileall -q {packages}/minipod")
-        script = "#!/usr/bin/python3\nimport sys\nfrom minipod.cli.main import main\nsys.exit(main())\n"
+        vm.sh(
+            f"chmod 0755 {packages}/minipod/native/bin/*; python3 -m compileall -q {packages}/minipod"
+        )
+        script = (
+            "#!/usr/bin/python3\nimport sys\nfrom minipod.cli.main import main\nsys.exit(main())\n"
+        )
         vm.sh("cat >/usr/local/bin/minipod; chmod 0755 /usr/local/bin/minipod", input=script)
     except BaseException:
         vm.stop()
         raise
     return vm
-
-

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""minipod as it is installed, on a machine with Linux 6.1, cgroup v2 alone, systemd as PID 1 and all capabilities.
+
+The tests share one virtual machine and run in this order; each removes its own pods. The last ones run files of
+``tests/root`` in there (:data:`SUITES`), whose instances have agents that systemd did not start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.conftest import Images
+from tests.features import requires
+from tests.vm import image, machine
+from tests.vm.machine import SOURCES, Vm
+
+TOOLS = ("qemu-system-x86_64", "mmdebstrap", "mkfs.ext4")
+pytestmark = requires("root", *(f"tool:{name}" for name in TOOLS))
+
+SCOPE = "/sys/fs/cgroup/system.slice/minipod.scope"
+SERVICE = "/sys/fs/cgroup/system.slice/minipod-agent.service"
+UNIT = "/etc/systemd/system/minipod-agent.service"
+# Of tests/root. Emulation is slow: these see most for their time; MINIPOD_TEST_VM_ALL=1 takes all.
+SUITES = ["posture", "resources"]
+MORE_SUITES = ["containers", "deletion", "leaks", "network_live", "recovery", "restarts"]
+MORE_SUITES += ["seccomp_filter", "sharing", "volumes"]
+
+
+@pytest.fixture(scope="session")
+def vm(
+    busybox_archive: Path,
+    probe_program: Path,
+    images: Images,
+    image_maker: ModuleType,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Vm]:
+    """The machine, with images to load and the probe beside the sources."""
+    entry, layer = image_maker.Entry, image_maker.layer
+    lower = [layer([entry("where", 0o644, b"lowest\n"), entry("low", 0o644, b"low\n")])]
+    lower += [layer([entry("where", 0o644, b"middle\n"), entry("middle", 0o644, b"middle\n")])]
+    layers = images.probe("layers", {}, ("where", b"top\n", ""), layers=lower)
+    directory = tmp_path_factory.mktemp("vm")
+    payload = machine.payload(directory, busybox_archive, probe_program, layers)
+    vm = machine.boot(image.image(), payload)
+    try:
+        for archive in (busybox_archive, layers):
+            vm.run("minipod", "image", "load", f"{SOURCES}/{archive.name}")
+        yield vm
+    finally:
+        vm.stop()
+
+
+@pytest.fixture
+def run(vm: Vm) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Makes pods and removes them at the end: ``run(name, *command, **container)`` returns the running pod."""
+    made: list[str] = []
+
+    def start(name: str, *command: str, **container: Any) -> dict[str, Any]:
+        made.append(name)
+        box = {"name": "c", "image": "localhost/busybox:1", "command": command, **container}
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}
+        manifest["spec"] = {"containers": [box], "restartPolicy": "Never"}
+        vm.sh('cat >"$1"; minipod run -d "$1"', f"/root/{name}.json", input=json.dumps(manifest))
+        return get(vm, name)
+
+    yield start
+    for name in made:
+        vm.run("minipod", "delete", "pod", name, "--grace-period=0")
+
+
+def get(vm: Vm, name: str) -> dict[str, Any]:
+    """Return the pod as the agent has it."""
+    pod: dict[str, Any] = json.loads(vm.run("minipod", "get", "pod", name, "-o", "json").stdout)
+    return pod
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for what systemd or the agent does by itself."""
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, f"not within two minutes: {what}"
+        time.sleep(0.3)
+
+
+def pod_cgroup(pod: dict[str, Any]) -> str:
+    return f"{SCOPE}/minipod/pod{pod['metadata']['uid']}"
+
+
+def processes(vm: Vm, cgroup: str) -> dict[int, str]:
+    """Return name and start time of each process in *cgroup* and below: equal before and after means untouched."""
+    script = 'for p in $(find "$1" -name cgroup.procs -exec cat {} +); do cat /proc/$p/stat; done'
+    lines = vm.sh(script, cgroup).splitlines()
+    return {int(x.split()[0]): f"{x.split()[1]} {x.rsplit(')', 1)[1].split()[19]}" for x in lines}
+
+
+def show(vm: Vm, unit: str, *properties: str) -> list[str]:
+    """Return properties of a unit."""
+    flags = [f"--property={name}" for name in properties]
+    lines = vm.run("systemctl", "show", *flags, unit).stdout.splitlines()
+    found = dict(line.split("=", 1) for line in lines)
+    return [found[name] for name in properties]
+
+
+def agent_pid(vm: Vm) -> str:
+    return show(vm, "minipod-agent.service", "MainPID")[0]
+
+
+# ---- the machine is what we want to test on --------------------------------------------------------------------
+
+
+def test_the_machine_is_another_one(vm: Vm) -> None:
+    assert vm.sh("cat /proc/1/comm").strip() == "systemd"
+    assert vm.sh("stat -f -c %T /sys/fs/cgroup").strip() == "cgroup2fs"
+    assert "cgroup\n" not in vm.sh("awk '{print $3}' /proc/mounts")
+    assert vm.sh("uname -r").startswith("6.1.")
+    assert vm.sh("grep CapEff /proc/self/status").split()[1] == "000001ffffffffff"
+
+
+# ---- under systemd -----------------------------------------------------------------------------------------------
+
+
+def test_the_agent_is_a_service_and_pods_are_in_a_delegated_scope(
+    vm: Vm, run: Callable[..., dict[str, Any]]
+) -> None:
+    pod = run("tree", "sleep", "1000")
+    kind = show(vm, "minipod-agent.service", "ActiveState", "Type", "KillMode", "Transient")
+    assert kind == ["active", "notify", "process", "yes"]
+    scope = show(vm, "minipod.scope", "ActiveState", "Delegate", "ControlGroup", "TasksMax")
+    assert scope == ["active", "yes", "/system.slice/minipod.scope", "infinity"]
+    assert list(processes(vm, SERVICE)) == [int(agent_pid(vm))], "shims are not in the service"
+    names = [x.split()[0] for x in processes(vm, f"{SCOPE}/shims").values()]
+    assert sorted(names) == ["(minipod-shim)", "(sleep)"]
+    names = [x.split()[0] for x in processes(vm, pod_cgroup(pod)).values()]
+    assert sorted(names) == ["(minipod-pause)", "(sleep)"]
+    assert vm.sh("ls /sys/fs/cgroup | grep minipod || true") == "", "nothing at the tree's root"
+
+
+def test_limits_and_privileges(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    limits = {"cpu": "500m", "memory": "64Mi"}
+    pod = run("limited", "sleep", "1000", resources={"limits": limits})
+    assert pod["status"]["qosClass"] == "Guaranteed"
+    expected = {
+        "memory.max": "67108864",
+        "memory.swap.max": "0",
+        "cpu.max": "50000 100000",
+        "cpu.weight": "20",
+        "pids.max": "4096",
+    }
+    for name, value in expected.items():
+        assert vm.sh(f"cat {pod_cgroup(pod)}/{name}").strip() == value, name
+        if name != "pids.max":
+            assert vm.sh(f"cat {pod_cgroup(pod)}/c.0/{name}").strip() == value, name
+    inside = "cat /proc/self/cgroup /proc/1/oom_score_adj; ulimit -Hn; ulimit -Sn"
+    seen = vm.run("minipod", "exec", "limited", "--", "sh", "-c", inside).stdout.split()
+    assert seen == ["0::/", "-997", "1048576", "1048576"]
+    notes = json.loads(vm.run("minipod", "agent", "status", "-o", "json").stdout)["notes"]
+    assert notes == [], "this machine lacks nothing"
+
+
+def test_processes_are_born_in_their_cgroup(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    run("born", "sleep", "1000")
+    script = """
+    shim=$(pgrep -f 'minipod-shim default/born')
+    strace -f -o /root/born.strace -e trace=clone3 -p $shim 2>/root/born.err &
+    until grep -q attached /root/born.err; do sleep 0.1; done
+    minipod exec born -- cat /proc/self/cgroup
+    kill $!; wait $! || true; cat /root/born.strace
+    """
+    seen = vm.sh(script)
+    assert seen.startswith("0::/"), seen
+    assert "CLONE_INTO_CGROUP" in seen, seen
+
+
+def test_devices_are_filtered(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    run("devices", "sleep", "1000", securityContext={"capabilities": {"add": ["MKNOD"]}})
+    # The node can be made (nobody is harmed by it); to open it takes more. The null device is the counter-proof.
+    script = "mknod /dev/n c 1 3 && cat /dev/n && mknod /dev/d b 254 0 && cat /dev/d"
+    done = vm.run("minipod", "exec", "devices", "--", "sh", "-c", script, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("can't open '/dev/d': Operation not permitted")
+    major = vm.sh("stat -c %t /dev/vda").strip()
+    assert int(major, 16) == 254, "the test is about the disk"
+
+
+def test_out_of_memory_is_told(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    run("greedy", "tail", "/dev/zero", resources={"limits": {"memory": "32Mi"}})
+
+    def ended() -> bool:
+        return bool(get(vm, "greedy")["status"]["phase"] == "Failed")
+
+    until(ended, "the container is killed")
+    state = get(vm, "greedy")["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (state["reason"], state["exitCode"]) == ("OOMKilled", 137)
+
+
+def test_three_layers_on_an_old_overlayfs(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    run("layers", "/probe", "report", "hold", image="localhost/layers:1")
+    plan = vm.run("minipod", "plan", "/root/layers.json").stdout
+    assert "3 layer(s)" in plan
+    root = f"/proc/{container_pid(vm, 'layers')}/root"
+    assert vm.sh(f"cat {root}/where {root}/middle {root}/low").split() == ["top", "middle", "low"]
+
+
+def container_pid(vm: Vm, name: str) -> str:
+    cgroup = pod_cgroup(get(vm, name))
+    return vm.sh(f"head -n1 {cgroup}/c.*/cgroup.procs").strip()
+
+
+def test_a_terminal(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    run("tty", "sleep", "1000")
+    inside = "tty; test -t 0 && test -t 1 && echo both; exit 7"
+    command = f"minipod exec -it tty -- sh -c '{inside}'"
+    done = vm.run("script", "-qec", command, "/dev/null", check=False)
+    assert done.returncode == 7, done.stdout + done.stderr
+    assert done.stdout.split() == ["/dev/pts/0", "both"]
+
+
+def test_network(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    server = run("server", "sh", "-c", "echo hello >/tmp/f; exec httpd -f -p 8080 -h /tmp")
+    address = server["status"]["podIP"]
+    run("client", "sleep", "1000")
+    fetch = ["wget", "-T", "20", "-q", "-O", "-", f"http://{address}:8080/f"]
+    until(lambda: vm.run("busybox", *fetch, check=False).returncode == 0, "the server answers")
+    assert vm.run("busybox", *fetch).stdout == "hello\n"
+    assert vm.run("minipod", "exec", "client", "--", *fetch).stdout == "hello\n"
+    assert "table inet minipod" in vm.sh("nft list tables")
+
+
+# ---- the agent goes, pods stay ---------------------------------------------------------------------------------------
+
+ENDS = {
+    "killed": "systemctl kill --signal=KILL --kill-whom=main minipod-agent",
+    "restarted": "systemctl restart minipod-agent",
+    "stopped": "systemctl stop minipod-agent",
+    "told": "minipod agent stop",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_pods_outlive_the_agent(vm: Vm, run: Callable[..., dict[str, Any]], how: str) -> None:
+    pod = run(f"alive-{how}", "sleep", "1000")
+    before, old = processes(vm, pod_cgroup(pod)), agent_pid(vm)
+    vm.sh(ENDS[how])
+    until(lambda: vm.run("test", "-d", f"/proc/{old}", check=False).returncode == 1, "it is gone")
+    assert processes(vm, pod_cgroup(pod)) == before
+    again = get(vm, f"alive-{how}")
+    assert agent_pid(vm) not in (old, "0")
+    assert again["status"]["phase"] == "Running"
+    assert again["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert again["status"]["podIP"] == pod["status"]["podIP"]
+    seen = vm.run("minipod", "exec", f"alive-{how}", "--", "echo", "still here").stdout
+    assert seen == "still here\n"
+    assert processes(vm, pod_cgroup(pod)) == before
+    assert show(vm, "minipod-agent.service", "ActiveState") == ["active"]
+
+
+def test_a_scope_that_was_taken_away_is_made_again(
+    vm: Vm, run: Callable[..., dict[str, Any]]
+) -> None:
+    run("first", "sleep", "1000")
+    vm.sh("systemctl stop minipod.scope")
+    pod = run("second", "sleep", "1000")
+    assert show(vm, "minipod.scope", "ActiveState", "Delegate") == ["active", "yes"]
+    assert len(processes(vm, pod_cgroup(pod))) == 2
+
+
+def test_the_shipped_unit(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    vm.sh("minipod agent stop")
+    # As `make install` does, for another Python.
+    shipped = f"{SOURCES}/minipod/agent/minipod-agent.service"
+    vm.sh(f"sed 's,^ExecStart=[^ ]*,ExecStart=/usr/bin/python3,' {shipped} >{UNIT}")
+    try:
+        vm.sh("systemd-analyze verify minipod-agent.service; systemctl daemon-reload")
+        # The first command starts it, as it would start a transient one.
+        pod = run("served", "sleep", "1000")
+        state = show(vm, "minipod-agent.service", "ActiveState", "FragmentPath", "Transient")
+        assert state == ["active", UNIT, "no"]
+        before, old = processes(vm, pod_cgroup(pod)), agent_pid(vm)
+        vm.sh("systemctl kill --signal=KILL --kill-whom=main minipod-agent")
+        until(lambda: agent_pid(vm) not in (old, "0"), "systemd starts it again")
+        assert get(vm, "served")["status"]["phase"] == "Running"
+        assert processes(vm, pod_cgroup(pod)) == before
+        vm.run("minipod", "delete", "pod", "served", "--grace-period=0")
+    finally:
+        vm.sh(f"systemctl stop minipod-agent || true; rm {UNIT}; systemctl daemon-reload")
+
+
+def test_nothing_is_left(vm: Vm) -> None:
+    assert vm.sh("minipod get pods -A -o name") == ""
+    vm.sh("minipod agent stop")
+    until(lambda: vm.sh("pgrep -c minipod || true") == "0\n", "the agent is gone")
+    assert vm.sh("systemctl list-units --all --plain --no-legend 'minipod*'") == ""
+    assert vm.sh("find /sys/fs/cgroup -name '*minipod*'") == ""
+    assert vm.sh(
+        "ls /run/minipod/pods /var/lib/minipod/pods /var/log/pods 2>/dev/null || true"
+    ).split() == [*("/run/minipod/pods:", "/var/lib/minipod/pods:", "/var/log/pods:")]
+    assert vm.sh("nft list ruleset") == ""
+    assert vm.sh("ls /sys/class/net").split() == ["lo"]
+    assert vm.sh("grep -e overlay -e minipod /proc/self/mountinfo || true") == ""
+
+
+# ---- the suites of tests/root --------------------------------------------------------------------------------------
+
+
+def suites() -> list[str]:
+    return SUITES + (MORE_SUITES if os.environ.get("MINIPOD_TEST_VM_ALL", "") == "1" else [])
+
+
+@pytest.mark.parametrize("name", suites())
+def test_suite(vm: Vm, probe_program: Path, name: str) -> None:
+    env = {
+        "MINIPOD_TEST_PROBE": f"{SOURCES}/{probe_program.name}",
+        "MINIPOD_TEST_STRICT": "1",
+        "MINIPOD_TEST_ALONE": "1",
+    }
+    script = f"cd {SOURCES}; exec python3 -m pytest -q tests/root/test_{name}.py"
+    done = vm.run("bash", "-c", script, env=env, timeout=1200, check=False)
+    print(done.stdout, done.stderr)
+    assert done.returncode == 0, f"tests/root/test_{name}.py fails in the virtual machine"
