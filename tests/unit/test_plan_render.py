@@ -162,15 +162,6 @@ def test_seccomp_and_environment_are_not_spelled_out() -> None:
     assert repr(run()).find("seccomp") < 0
 
 
-def test_a_step_as_data() -> None:
-    step = s.SetHostname(name="web", source="spec.hostname")
-    assert s.to_json(step) == {
-        "step": "SetHostname",
-        "what": "sethostname web",
-        "field": "spec.hostname",
-    }
-
-
 def test_launches_say_where_they_clone_to() -> None:
     one = pod(share_process_namespace=True)
     app = compile_container(one, one.spec.containers[0], context(one), run(), V1)[-1]

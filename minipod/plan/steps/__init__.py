@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The steps of a plan: small frozen values that say what will be done, to what, and because of which manifest field.
+
+There are two families. *Host steps* (``host``) are executed by the agent in Python. *Namespace steps* (``mounts``,
+``process``, ``privileges``) are executed by the C interpreter inside the clone that becomes the sandbox or a container;
+each of them turns itself into one :class:`Record`, whose meaning is documented beside ``enum mp_op`` in
+``native/wire.h``.
+
+Nothing here does any I/O, so a plan can be compiled, compared and explained anywhere.
+"""
+
+from __future__ import annotations
+
+from minipod.plan.steps.base import (
+    NamespaceStep,
+    Operand,
+    Record,
+    Step,
+    one_line,
+)
+from minipod.plan.steps.host import (
+    AttachNetwork,
+    CgroupWrite,
+    Launch,
+    MakeCgroup,
+    MakeDirectory,
+    MakeHostPath,
+    StartShim,
+)
+from minipod.plan.steps.mounts import (
+    FILE_TYPES,
+    MOUNT_ATTRIBUTES,
+    Attach,
+    MakePrivate,
+    MaskPaths,
+    Mkdir,
+    Mknod,
+    NewFilesystem,
+    NewOverlay,
+    OpenTree,
+    PivotRoot,
+    ReadonlyPaths,
+    SetMountAttributes,
+    Symlink,
+    WriteFile,
+)
+from minipod.plan.steps.privileges import (
+    Chdir,
+    CloseRange,
+    Exec,
+    ExecPause,
+    LoadSeccomp,
+    NoNewPrivs,
+    SetCapabilities,
+    SetIdentity,
+)
+from minipod.plan.steps.process import (
+    NAMESPACES,
+    RLIMITS,
+    Harden,
+    JoinCgroup,
+    LinkUp,
+    NewKeyring,
+    NewSession,
+    OpenFile,
+    OpenNetlink,
+    OpenPty,
+    SendFd,
+    SetHostname,
+    SetNs,
+    SetOomScoreAdj,
+    SetRlimit,
+    SetStdio,
+    Sysctl,
+    Unshare,
+)
+
+__all__ = [
+    "FILE_TYPES",
+    "MOUNT_ATTRIBUTES",
+    "NAMESPACES",
+    "RLIMITS",
+    "Attach",
+    "AttachNetwork",
+    "CgroupWrite",
+    "Chdir",
+    "CloseRange",
+    "Exec",
+    "ExecPause",
+    "Harden",
+    "JoinCgroup",
+    "Launch",
+    "LinkUp",
+    "LoadSeccomp",
+    "MakeCgroup",
+    "MakeDirectory",
+    "MakeHostPath",
+    "MakePrivate",
+    "MaskPaths",
+    "Mkdir",
+    "Mknod",
+    "NamespaceStep",
+    "NewFilesystem",
+    "NewKeyring",
+    "NewOverlay",
+    "NewSession",
+    "NoNewPrivs",
+    "OpenFile",
+    "OpenNetlink",
+    "OpenPty",
+    "OpenTree",
+    "Operand",
+    "PivotRoot",
+    "ReadonlyPaths",
+    "Record",
+    "SendFd",
+    "SetCapabilities",
+    "SetHostname",
+    "SetIdentity",
+    "SetMountAttributes",
+    "SetNs",
+    "SetOomScoreAdj",
+    "SetRlimit",
+    "SetStdio",
+    "StartShim",
+    "Step",
+    "Symlink",
+    "Sysctl",
+    "Unshare",
+    "WriteFile",
+    "one_line",
+]

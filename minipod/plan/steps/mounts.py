@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Namespace steps that build a mount tree, all by fd (``mount_namespaces(7)``, ``fsopen(2)``, ``open_tree(2)``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from minipod.plan.steps.base import NamespaceStep, Record
+
+MOUNT_ATTRIBUTES = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
+
+
+def _attribute_bits(names: tuple[str, ...]) -> int:
+    return sum(MOUNT_ATTRIBUTES[name] for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakePrivate(NamespaceStep):
+    """Cut the propagation of mounts between this mount namespace and the one that it was copied from."""
+
+    def describe(self) -> str:
+        return "mount --make-rprivate /"
+
+    def record(self) -> Record:
+        return Record("PROPAGATION", numbers=((1 << 18) | 16384,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewFilesystem(NamespaceStep):
+    """Make a filesystem as a detached mount (``fsopen``, ``fsconfig``, ``fsmount``)."""
+
+    slot: int
+    type: str
+    options: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        options = ",".join(self.attributes + self.options)
+        return f"fsmount {self.type}" + (f" ({options})" if options else "")
+
+    def record(self) -> Record:
+        numbers = (_attribute_bits(self.attributes), len(self.options))
+        return Record("FS", out=self.slot, strings=(self.type, self.options), numbers=numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOverlay(NamespaceStep):
+    """Make a container's root filesystem: the image's layers below, a directory of its own above.
+
+    *lower* is topmost first. *legacy* mounts through ``mount(2)`` on *scratch* (Linux before 6.5).
+    """
+
+    slot: int
+    lower: tuple[str, ...]
+    upper: str
+    work: str
+    scratch: str
+    attributes: tuple[str, ...] = ()
+    legacy: bool = False
+
+    def describe(self) -> str:
+        return f"fsmount overlay of {len(self.lower)} layer(s), upper dir {self.upper}"
+
+    def record(self) -> Record:
+        return Record(
+            "OVERLAY",
+            flags=("LEGACY",) if self.legacy else (),
+            out=self.slot,
+            strings=(self.lower, self.upper, self.work, self.scratch),
+            numbers=(_attribute_bits(self.attributes), len(self.lower)),
+        )
+
+
+FILE_TYPES = {
+    "": 0,
+    "socket": 0o140000,
+    "file": 0o100000,
+    "block": 0o060000,
+    "directory": 0o040000,
+    "char": 0o020000,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTree(NamespaceStep):
+    """Take a mount source as a detached tree (``open_tree`` with ``OPEN_TREE_CLONE``), private, never by path again.
+
+    *root* is the slot below which *path* lies, or -1 for the process's own root. *type* is checked on the same fd.
+    """
+
+    slot: int
+    path: str
+    root: int = -1
+    type: str = ""
+    recursive: bool = False
+    attributes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        what = ",".join(("rbind" if self.recursive else "bind", *self.attributes))
+        return f"open_tree {self.path} ({what})"
+
+    def record(self) -> Record:
+        flags = (("RECURSIVE",) if self.recursive else ()) + (
+            ("IN_PLACE",) if self.root >= 0 else ()
+        )
+        numbers = (_attribute_bits(self.attributes), FILE_TYPES[self.type])
+        return Record(
+            "OPEN_TREE", flags, out=self.slot, root=self.root, strings=(self.path,), numbers=numbers
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attach(NamespaceStep):
+    """Put a detached mount at *path* below the slot *root* (-1: this mount namespace's own root).
+
+    *create* is "", "directory" or "file": what to make when there is no mount point.
+    """
+
+    slot: int
+    path: str
+    root: int
+    create: str = ""
+    no_symlinks: bool = False
+
+    def describe(self) -> str:
+        return f"move_mount it to {self.path}"
+
+    def record(self) -> Record:
+        flags = {"directory": ("CREATE_DIR",), "file": ("CREATE_FILE",), "": ()}[self.create]
+        flags += ("NO_SYMLINKS",) if self.no_symlinks else ()
+        return Record("ATTACH", flags, in_=self.slot, root=self.root, strings=(self.path,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMountAttributes(NamespaceStep):
+    """Change an attached mount (``mount_setattr``), once everything inside it is in place."""
+
+    slot: int
+    what: str
+    attributes: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"mount_setattr {','.join(self.attributes)} on {self.what}"
+
+    def record(self) -> Record:
+        return Record("SETATTR", in_=self.slot, numbers=(_attribute_bits(self.attributes),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mkdir(NamespaceStep):
+    """Make a directory below the slot *root*; with *parents* as ``mkdir -p``."""
+
+    path: str
+    root: int
+    mode: int = 0o755
+    parents: bool = False
+
+    def describe(self) -> str:
+        return f"mkdir {'-p ' if self.parents else ''}{self.path} (mode {self.mode:04o})"
+
+    def record(self) -> Record:
+        flags = ("EXIST_OK",) if self.parents else ()
+        return Record("MKDIR", flags, root=self.root, strings=(self.path,), numbers=(self.mode,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mknod(NamespaceStep):
+    """Make a character device node."""
+
+    path: str
+    root: int
+    major: int
+    minor: int
+    mode: int = 0o666
+
+    def describe(self) -> str:
+        return f"mknod {self.path} c {self.major} {self.minor} (mode {self.mode:04o})"
+
+    def record(self) -> Record:
+        numbers = (0o020000 | self.mode, self.major, self.minor)
+        return Record("MKNOD", root=self.root, strings=(self.path,), numbers=numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symlink(NamespaceStep):
+    """Make a symbolic link."""
+
+    path: str
+    target: str
+    root: int
+
+    def describe(self) -> str:
+        return f"symlink {self.path} -> {self.target}"
+
+    def record(self) -> Record:
+        return Record("SYMLINK", root=self.root, strings=(self.path, self.target))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteFile(NamespaceStep):
+    """Make a new file with this content."""
+
+    path: str
+    root: int
+    content: str = field(repr=False)
+    mode: int = 0o644
+
+    def describe(self) -> str:
+        return f"write {self.path} ({len(self.content.encode())} bytes, mode {self.mode:04o})"
+
+    def record(self) -> Record:
+        blob = self.content.encode()
+        return Record(
+            "WRITE_FILE", root=self.root, strings=(self.path, blob), numbers=(self.mode, len(blob))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskPaths(NamespaceStep):
+    """Hide paths: /dev/null over a file, an empty read-only tmpfs over a directory; absent ones are skipped."""
+
+    root: int
+    paths: tuple[str, ...]
+    on_proc: bool = False
+
+    def describe(self) -> str:
+        return f"mask {' '.join(self.paths)}"
+
+    def record(self) -> Record:
+        flags = ("PROC",) if self.on_proc else ()
+        return Record(
+            "MASK", flags, root=self.root, strings=(self.paths,), numbers=(0, len(self.paths))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadonlyPaths(NamespaceStep):
+    """Make paths read-only by a bind mount of themselves; absent ones are skipped."""
+
+    root: int
+    paths: tuple[str, ...]
+    on_proc: bool = False
+
+    def describe(self) -> str:
+        return f"make read-only {' '.join(self.paths)}"
+
+    def record(self) -> Record:
+        flags = ("PROC",) if self.on_proc else ()
+        return Record(
+            "READONLY", flags, root=self.root, strings=(self.paths,), numbers=(0, len(self.paths))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PivotRoot(NamespaceStep):
+    """Make the mount in *slot* the root of this mount namespace and detach the old one."""
+
+    slot: int
+
+    def describe(self) -> str:
+        return "pivot_root into it and detach the old root"
+
+    def record(self) -> Record:
+        return Record("PIVOT_ROOT", in_=self.slot)

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Namespace steps that give privileges up, in the order in which they are planned, and the exec at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from minipod.plan.steps.base import NamespaceStep, Record, shown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetIdentity(NamespaceStep):
+    """Become a user: supplementary groups first, then gid, then uid."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    stdio_owner: bool = False
+
+    def describe(self) -> str:
+        groups = ",".join(map(str, self.groups)) or "none"
+        return f"setgroups {groups}, setresgid {self.gid}, setresuid {self.uid}"
+
+    def record(self) -> Record:
+        blob = b"".join(gid.to_bytes(4, "little") for gid in self.groups)
+        flags = ("STDIO_OWNER",) if self.stdio_owner else ()
+        return Record(
+            "IDENTITY", flags, strings=(blob,), numbers=(self.uid, self.gid, len(self.groups))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetCapabilities(NamespaceStep):
+    """Keep only these capabilities: *bounding* for what is exec'ed, *until_exec* for the steps that are left.
+
+    ``execve`` of uid 0 then yields permitted = bounding; of another uid, none (``capabilities(7)``).
+    Inheritable and ambient are emptied.
+    """
+
+    bounding: int
+    until_exec: int
+    names: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"capabilities: bounding set {' '.join(self.names) or 'empty'}; inheritable and ambient empty"
+
+    def record(self) -> Record:
+        return Record("CAPABILITIES", numbers=(self.bounding, self.until_exec, 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoNewPrivs(NamespaceStep):
+    """No exec gives privileges from here on (``prctl(2)``)."""
+
+    def describe(self) -> str:
+        return "prctl PR_SET_NO_NEW_PRIVS"
+
+    def record(self) -> Record:
+        return Record("NO_NEW_PRIVS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chdir(NamespaceStep):
+    """Enter the working directory as the final user, and make sure that it is inside the root."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"chdir {self.path}"
+
+    def record(self) -> Record:
+        return Record("CHDIR", strings=(self.path,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSeccomp(NamespaceStep):
+    """Load a system call filter (``seccomp(2)``): the last privileged act."""
+
+    program: bytes = field(repr=False)
+    profile: str
+
+    def describe(self) -> str:
+        return f"seccomp {self.profile} ({len(self.program) // 8} BPF instructions)"
+
+    def record(self) -> Record:
+        return Record("SECCOMP", strings=(self.program,), numbers=(0, len(self.program)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloseRange(NamespaceStep):
+    """Mark every fd above 2 close-on-exec; *legacy* does so one by one (Linux before 5.11)."""
+
+    legacy: bool = False
+
+    def describe(self) -> str:
+        return "close_range 3- at exec"
+
+    def record(self) -> Record:
+        return Record("CLOSE_RANGE", ("LEGACY",) if self.legacy else ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exec(NamespaceStep):
+    """Become the container's program: the first of *candidates* that can be executed."""
+
+    candidates: tuple[str, ...]
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = field(repr=False)
+
+    def describe(self) -> str:
+        return f"execve {' '.join(shown(word) for word in self.argv)}"
+
+    def record(self) -> Record:
+        strings = (self.candidates, self.argv, self.env)
+        return Record(
+            "EXEC", strings=strings, numbers=(len(self.candidates), len(self.argv), len(self.env))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecPause(NamespaceStep):
+    """Become the pause process, from a sealed copy of its executable."""
+
+    slot: int
+    argv: tuple[str, ...]
+
+    def describe(self) -> str:
+        return f"execveat {self.argv[0]} from a sealed memfd"
+
+    def record(self) -> Record:
+        return Record(
+            "EXEC_FD", in_=self.slot, strings=("", self.argv, ()), numbers=(0, len(self.argv), 0)
+        )
