@@ -77,8 +77,10 @@ def _from_file(named: str | None, names: set[str]) -> dict[str, str]:
     try:
         raw = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(
-            f"config file {path}: {error}", "mend the file or unset MINIPOD_CONFIG"
+            f"config file {path}: {why[:1].lower()}{why[1:]}",
+            "mend the file or unset MINIPOD_CONFIG",
         ) from error
     for name, value in raw.items():
         if name not in names:

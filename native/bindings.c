@@ -65,6 +65,8 @@ int mp_cgroup_device(int cgroup_fd, const void *instructions, int count) {
   return (int)sys_result(syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach));
 }
 
+int mp_syncfs(int fd) { return (int)sys_result(syncfs(fd)); }
+
 int mp_unshare(int flags) { return sys_unshare((unsigned long)flags); }
 
 int mp_probe_overlay_append(void) {

@@ -108,8 +108,7 @@ class ImageService:
                 if "progress" in line:
                     await call.event({"progress": line["progress"]})
                 elif "error" in line:
-                    error = line["error"]
-                    raise MinipodError(str(error.get("what")), str(error.get("remedy", "")))
+                    raise _loader_error(line["error"])
                 elif "done" in line:
                     return {"references": line["done"]}
             stderr = (await worker.stderr.read()).decode(errors="replace").strip().splitlines()
@@ -180,6 +179,13 @@ class ImageService:
             for record in worker.record.containers
             if record.image_id == image.id and record.state in ("running", "starting")
         ]
+
+
+def _loader_error(said: dict[str, Any]) -> MinipodError:
+    error = MinipodError(str(said.get("what")), str(said.get("remedy", "")))
+    error.reason = str(said.get("reason", error.reason))
+    error.exit_code = int(said.get("exitCode", error.exit_code))
+    return error
 
 
 def _summary(image: Image) -> dict[str, Any]:

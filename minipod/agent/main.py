@@ -31,6 +31,7 @@ from minipod.plan.defaults import DEFAULT_CAPABILITIES
 from minipod.plan.seccomp import default_profile
 from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
+from minipod.pods.status import TERMINAL
 from minipod.runtime import facts as probe
 from minipod.runtime import scope
 from minipod.runtime.cgroups import Cgroups
@@ -61,7 +62,7 @@ class Agent:
                 **Service(store, manager).handlers(),
                 **ImageService(manager.tools.images, manager).handlers(),
                 "agent-status": self._status_of(manager),
-                "agent-stop": self._stop_request,
+                "agent-stop": self._stop_with(manager),
             }
             server = Server(config.socket, handlers)
             await manager.recover(store.load())
@@ -143,10 +144,14 @@ class Agent:
 
         return status
 
-    async def _stop_request(self, call: Call) -> dict[str, Any]:
-        # The answer first: the socket goes away with us.
-        asyncio.get_running_loop().call_later(0.01, self._stop.set)
-        return {"pid": os.getpid()}
+    def _stop_with(self, manager: PodManager) -> Any:
+        async def stop(call: Call) -> dict[str, Any]:
+            # The answer first: the socket goes away with us.
+            asyncio.get_running_loop().call_later(0.01, self._stop.set)
+            running = [w for w in manager.workers() if w.pod.status.phase not in TERMINAL]
+            return {"pid": os.getpid(), "pods": len(running)}
+
+        return stop
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ from minipod.errors import UsageError
 
 Match = Callable[[dict[str, str]], bool]
 
-_SET = re.compile(r"^\s*([^\s!=,()]+)\s+(in|notin)\s+\(([^()]*)\)\s*$")
-_EQUAL = re.compile(r"^\s*([^\s!=,()]+)\s*(==|=|!=)\s*([^\s!=,()]*)\s*$")
-_EXISTS = re.compile(r"^\s*(!?)\s*([^\s!=,()]+)\s*$")
+_KEY = r"([A-Za-z0-9._/-]+)"
+_SET = re.compile(rf"^\s*{_KEY}\s+(in|notin)\s*\(([^()]*)\)\s*$")
+_EQUAL = re.compile(rf"^\s*{_KEY}\s*(==|=|!=)\s*([A-Za-z0-9._-]*)\s*$")
+_EXISTS = re.compile(rf"^\s*(!?)\s*{_KEY}\s*$")
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']*)'\]")
 
 
@@ -23,7 +24,7 @@ def label_selector(text: str) -> Match:
     Raises:
         UsageError: *text* is no selector.
     """
-    tests = [_requirement(part, text) for part in _split(text)]
+    tests = [_requirement(part, text) for part in _split(text)] if text.strip() else []
     return lambda labels: all(test(labels) for test in tests)
 
 
@@ -35,7 +36,7 @@ def _split(text: str) -> list[str]:
         if letter == "," and depth == 0:
             parts.append(text[start:i])
             start = i + 1
-    return [part for part in (*parts, text[start:]) if part.strip()]
+    return [*parts, text[start:]]
 
 
 def _requirement(part: str, whole: str) -> Match:

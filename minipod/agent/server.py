@@ -136,10 +136,17 @@ class Server:
         try:
             if _peer_uid(sock) not in (0, os.geteuid()):
                 return
-            line = await _receive(sock, fds)
-            if line is not None:
-                await self._answer(Call(sock, json.loads(line), fds))
-        except (ConnectionError, ValueError) as error:
+            call = Call(sock, {}, fds)
+            try:
+                line = await _receive(sock, fds)
+                if line is None:
+                    return
+                call.request = _parse(line)
+            except UsageError as error:
+                await call.finish("error", error.to_status())
+                return
+            await self._answer(call)
+        except ConnectionError as error:
             log.debug("a client went away: %s", error)
         finally:
             for fd in fds:
@@ -210,5 +217,20 @@ async def _receive(sock: socket.socket, fds: list[int]) -> bytes | None:
             return None
         data += chunk
         if len(data) > MAX_REQUEST:
-            raise ValueError("request too long")
+            raise UsageError(f"the request is too long: over {MAX_REQUEST} bytes")
     return bytes(data.split(b"\n", 1)[0])
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """Return the request that *line* is.
+
+    Raises:
+        UsageError: it is no JSON object.
+    """
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the request is no JSON: {error}") from None
+    if not isinstance(request, dict):
+        raise UsageError("the request is no JSON object")
+    return request

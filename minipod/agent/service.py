@@ -75,9 +75,7 @@ class Service:
     async def create(self, call: Call) -> dict[str, Any]:
         """Create the pods of a manifest: all, or none."""
         asked = time.monotonic()
-        asyncio.get_running_loop().run_in_executor(
-            None, self._tools.runtime.cgroups.expect_moves
-        )
+        asyncio.get_running_loop().run_in_executor(None, self._tools.runtime.cgroups.expect_moves)
         documents = self._documents(call)
         replace = bool(call.request.get("replaceFinished"))
         old: list[PodWorker] = []
@@ -140,7 +138,8 @@ class Service:
         request = call.request
         namespace, names = request.get("namespace"), request.get("names") or []
         selector = select.label_selector(request.get("selector") or "")
-        about = request.get("for")
+        # In a wait, "for" is the condition.
+        about = request.get("for") if request.get("kind") == "events" else None
 
         def matches(data: dict[str, Any]) -> bool:
             meta = data["metadata"]

@@ -61,7 +61,7 @@ class Store:
         self.db = sqlite3.connect(path, isolation_level=None)
         self._watches: set[Watch] = set()
         self._known: dict[str, dict[str, Any]] = {}
-        self._recent: dict[tuple[str, str, str, str], Event] = {}
+        self._recent: dict[tuple[str, str, str, str], tuple[float, Event]] = {}
         self._version = 0
         try:
             self._open()
@@ -170,8 +170,8 @@ class Store:
         """Write an event about *pod*; the same one again within an hour is counted."""
         now = time.time()
         key = (pod.metadata.uid, reason, message, field_path)
-        event = self._recent.get(key)
-        if event is None:
+        last, event = self._recent.get(key, (0.0, None))
+        if event is None or last < now - EVENT_TTL:
             meta = pod.metadata
             event = Event(
                 metadata=ObjectMeta(
@@ -194,9 +194,9 @@ class Store:
             )
             event.metadata.uid = str(uuid.uuid4())
             event.metadata.creation_timestamp = timestamp(now)
-            self._recent[key] = event
-            if len(self._recent) > 4096:
+            if len(self._recent) >= 4096:
                 del self._recent[next(iter(self._recent))]
+        self._recent[key] = now, event
         event.count += 1
         event.last_timestamp = timestamp(now)
         with self._transaction() as version:

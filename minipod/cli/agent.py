@@ -59,25 +59,18 @@ def _show(done: dict[str, Any]) -> None:
 
 
 @verb(app, "minipod agent stop")
-def stop(
-    ctx: typer.Context,
-    force: Annotated[
-        bool, typer.Option("--force", help="Do not wait for requests in progress.")
-    ] = False,
-) -> None:
-    """Stop the agent; pods go on running."""
+def stop(ctx: typer.Context) -> None:
+    """Stop the agent, which ends requests in progress; pods go on running."""
     from minipod.cli.client import AgentDown, call, peer_pid
     from minipod.errors import MinipodError
 
     try:
-        with call(
-            session(ctx).config, {"verb": "agent-stop", "force": force}, start=False
-        ) as answer:
+        with call(session(ctx).config, {"verb": "agent-stop"}, start=False) as answer:
             pid, _ = peer_pid(answer)
             # Taken while it serves us: the number cannot be another process's yet.
             process = _pidfd(pid)
             try:
-                answer.finish()
+                pods = int(answer.finish().get("pods", 0))
                 if process >= 0 and not select.select([process], [], [], _STOP_TIMEOUT)[0]:
                     raise MinipodError(
                         f"the agent, pid {pid}, was told to stop but did not within {_STOP_TIMEOUT:.0f} s",
@@ -89,7 +82,8 @@ def stop(
     except AgentDown:
         print("the agent is not running")
         return
-    print("the agent has stopped; pods go on running")
+    go_on = f"; {pods} pod{'s go' if pods > 1 else ' goes'} on running" if pods else ""
+    print(f"the agent has stopped{go_on}")
 
 
 def _pidfd(pid: int) -> int:

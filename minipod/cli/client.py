@@ -193,6 +193,10 @@ def try_connect(config: Config) -> socket.socket | None:
     except PermissionError:
         sock.close()
         raise must_be_root() from None
+    except OSError as error:
+        sock.close()
+        why = (error.strerror or str(error)).lower()
+        raise MinipodError(f"{config.socket}: {why}", "choose another --run-dir") from error
     except BaseException:
         sock.close()
         raise

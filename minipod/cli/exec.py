@@ -94,7 +94,7 @@ def _with_pipes(config: Config, request: dict[str, Any]) -> int:
             theirs.append(write)
             ours.append(read)
         with call(config, request, theirs) as answer:
-            # Ours of the container's ends must go, or the end of its output would never be seen.
+            # The container's ends are its alone: what it closes must be seen as closed.
             while theirs:
                 os.close(theirs.pop())
             ends, ours = ours, []

@@ -132,7 +132,6 @@ class Foreground:
             }
             self._logs[self._read(request, self._on_log, required=False)] = pod
         self._loop(self._finished)
-        self._drain()
         self._log.finish()
         self._progress.clear()
         if self._interrupts:
@@ -182,25 +181,16 @@ class Foreground:
 
     def _loop(self, over: Callable[[], bool]) -> None:
         while not over():
-            for fd in self._ready([self._wake[0], *self._readers]):
+            poll = select.poll()
+            for fd in (self._wake[0], *self._readers):
+                poll.register(fd, select.POLLIN)
+            # All that is there is read before the end is looked at: a log's last lines come with its pod's end.
+            for fd, _ in poll.poll():
                 if fd == self._wake[0]:
                     self._on_interrupt()
                 elif fd in self._readers:
                     self._receive(fd)
             self._log.flush()
-
-    def _drain(self) -> None:
-        """Print the log lines that have been sent, without waiting for more."""
-        while ready := self._ready(list(self._logs), 0):
-            for fd in ready:
-                self._receive(fd)
-
-    @staticmethod
-    def _ready(fds: Sequence[int], timeout: int | None = None) -> list[int]:
-        poll = select.poll()
-        for fd in fds:
-            poll.register(fd, select.POLLIN)
-        return [fd for fd, _ in poll.poll(timeout)]
 
     def _receive(self, fd: int) -> None:
         reader = self._readers[fd]

@@ -29,6 +29,7 @@ app = typer.Typer(
     **SETTINGS,
 )
 
+_SPOOL = "/var/tmp"  # /tmp is often memory, and images are big
 _FORMATS = ("oci-archive", "docker-archive")
 References = Annotated[
     list[str],
@@ -109,7 +110,7 @@ def load(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", metavar="IMAGE", help="What to call the image.")
+        str | None, typer.Option("--name", metavar="IMAGE", help="A further name for the image.")
     ] = None,
 ) -> None:
     """Put the images of an archive into the store."""
@@ -166,8 +167,7 @@ def _opened(file: str) -> Iterator[int]:
         raise UsageError(
             "an archive is not typed in", "docker save IMAGE | sudo minipod image load -"
         )
-    # In /var/tmp: /tmp is often memory, and images are big.
-    with tempfile.TemporaryFile(dir="/var/tmp") as spool:
+    with tempfile.TemporaryFile(dir=_SPOOL) as spool:
         shutil.copyfileobj(sys.stdin.buffer, spool)
         spool.flush()
         spool.seek(0)
@@ -214,19 +214,18 @@ def save(
 
 
 def _save_to_stdout(where: Session, request: Json) -> None:
+    """Write to stdout when all is there; an archive is not written from front to back."""
+    import tempfile
+
     from minipod.cli.client import call
     from minipod.cli.terminal import write_all
 
-    read, write = os.pipe()
-    with os.fdopen(read, "rb", buffering=0) as source:
-        try:
-            answer = call(where.config, request, [write])
-        finally:
-            os.close(write)
-        with answer:
-            while data := source.read(1 << 20):
-                write_all(1, data)
+    with tempfile.TemporaryFile(dir=_SPOOL) as spool:
+        with call(where.config, request, [spool.fileno()]) as answer:
             answer.finish()
+        spool.seek(0)
+        while data := spool.read(1 << 20):
+            write_all(1, data)
 
 
 def _save_to_file(where: Session, request: Json, output: str) -> None:
@@ -263,8 +262,8 @@ def rm(
 
     request = {"verb": "image", "op": "rm", "references": references, "force": force}
     with call(session(ctx).config, request) as answer:
-        for reference in answer.finish().get("removed", references):
-            say(f"removed {reference}")
+        for line in answer.finish().get("removed", []):
+            say(line)
 
 
 @verb(app, "minipod image inspect localhost/app:1")

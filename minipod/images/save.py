@@ -46,7 +46,8 @@ def save(layout: Layout, images: Sequence[Saved], path: str | BinaryIO, format: 
     write = _write_oci if format == "oci-archive" else _write_docker
     with (
         _output(path) as file,
-        tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as tar,
+        # From front to back: it may be a pipe.
+        tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as tar,
     ):
         write(layout, images, tar)
 

@@ -19,6 +19,7 @@ from minipod.images.documents import Descriptor
 from minipod.images.layout import Layout
 from minipod.images.streams import CHUNK, Readable, write_all
 from minipod.images.trees import empty, random_name, remove_entry
+from minipod.native import syncfs
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -126,6 +127,12 @@ class Session:
             OSError: the file system says no.
         """
         layout = self._layout
+        # What the layers are made of, before their names say that they are whole: a power failure keeps that order.
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
         with layout.locked():
             blobs = set(os.listdir(f"{self.path}/blobs"))
             layers = set(os.listdir(f"{self.path}/layers"))

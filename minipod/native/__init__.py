@@ -47,6 +47,7 @@ class _Lib(Protocol):
     def mp_inotify_add_watch(self, fd: int, path: bytes, mask: int, /) -> int: ...
     def mp_cgroup_device(self, cgroup_fd: int, instructions: bytes, count: int, /) -> int: ...
     def mp_unshare(self, flags: int, /) -> int: ...
+    def mp_syncfs(self, fd: int, /) -> int: ...
     def mp_probe_overlay_append(self) -> int: ...
     def mp_probe_close_range_cloexec(self) -> int: ...
 
@@ -109,6 +110,11 @@ def cgroup_device(cgroup_fd: int, program: bytes) -> None:
 def unshare(flags: int) -> None:
     """Move the calling thread into new namespaces (``unshare(2)``); for throw-away processes only."""
     check(_lib.mp_unshare(flags))
+
+
+def syncfs(fd: int) -> None:
+    """Write everything of the filesystem that *fd* is on to its disk (``syncfs(2)``)."""
+    check(_lib.mp_syncfs(fd))
 
 
 def overlay_appends_layers() -> bool:

@@ -524,6 +524,7 @@ class PodWorker:
         self._release_address()
         self._tools.store.remove(self.pod)
         self.gone.set()
+        self._changed.set()
 
     # ---- coming back ----
 

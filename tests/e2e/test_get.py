@@ -153,20 +153,25 @@ def test_get_refuses(pods: Instance) -> None:
 
 
 def test_watch_shows_every_change(pods: Instance) -> None:
+    create(pods, pod("before", shell("exit 0"), labels={"watched": "yes"}))
     with Running(pods, "get", "pods", "-w", "-l", "watched") as watch:
+        watch.until_out("before")
         create(pods, pod("seen", shell("exit 0"), labels={"watched": "yes"}))
-        watch.until_out("Completed")
+        watch.until_out("\nseen")
+        pods.wait("seen", "jsonpath={.status.phase}=Succeeded")
         create(pods, pod("unseen", shell("exit 0")))
         pods.wait("unseen", "jsonpath={.status.phase}=Succeeded")
         pods.delete("unseen", "seen")
-        watch.until_out("seen   0/1     Completed")
+        create(pods, pod("last", shell("exit 0"), labels={"watched": "yes"}))
+        watch.until_out("\nlast")
         watch.signal()
         assert watch.end() == 130, watch.err
     assert watch.err == ""
     rows = table(watch.out)
-    assert rows[0][0] == "NAME" and {row[0] for row in rows[1:]} == {"seen"}
-    states = list(dict.fromkeys(row[2] for row in rows[1:]))
-    assert states[-1] == "Completed" and states[0] in ("Pending", "ContainerCreating"), states
+    assert rows[0][0] == "NAME" and {row[0] for row in rows[1:]} == {"before", "seen", "last"}
+    states = list(dict.fromkeys(row[2] for row in rows if row[0] == "seen"))
+    assert states[0] == "ContainerCreating" and states[-1] == "Completed", states
+    pods.delete("before", "last")
 
 
 def test_watch_of_a_name_and_as_yaml(pods: Instance) -> None:

@@ -251,9 +251,9 @@ SERVER = ["nc", "-ll", "-p", "8080", "-e", "hostname"]
 def answers(pod: node.Json) -> bool:
     """Whether a pod that runs SERVER can be reached from the host."""
     address = (pod["status"]["podIP"], 8080)
-    for _ in range(50):
+    for _ in range(500):
         try:
-            with socket.create_connection(address, timeout=2) as connection:
+            with socket.create_connection(address, timeout=5) as connection:
                 # Somebody else may answer when the pods' range is routed into the world.
                 return pod["metadata"]["name"].encode() in connection.recv(4096)
         except ConnectionRefusedError:  # it does not listen yet

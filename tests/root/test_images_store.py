@@ -703,3 +703,50 @@ def test_killed_at_any_instant(tmp_path: Path, verb: str) -> None:
         if done.returncode == 0:
             break
     assert {(-signal.SIGKILL, False), (-signal.SIGKILL, True), (0, verb == "load")} <= outcomes
+
+
+@pytest.mark.requires("overlay")
+def test_the_kernel_stacks_the_layers(tmp_path: Path, store: ImageStore) -> None:
+    bottom = {
+        "gone": b"",
+        "kept": b"old",
+        "d/a": b"",
+        "o/hidden": b"",
+        "r/below": b"",
+        "w/lower": b"",
+    }
+    middle = {
+        ".wh.gone": b"",
+        "d/.wh.a": b"",
+        "d/b": b"",
+        "o/.wh..wh..opq": b"",
+        "o/new": b"",
+        "kept": b"new",
+    }
+    top = [(".wh.r", b""), ("r/above", b""), ("w/upper", b"")]
+    image = loaded(
+        store, write(tmp_path / "a", oci_files({NAME: build_image([bottom, middle, top])}))
+    )
+    script = 'mount -t overlay none -o "lowerdir=$1" "$2" && cd "$2" && find . -type f | sort && cat kept'
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+        ":".join(reversed(image.layers)),
+        str(merged),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [
+        "./d/b",
+        "./kept",
+        "./o/new",
+        "./r/above",
+        "./w/lower",
+        "./w/upper",
+        "new",
+    ]

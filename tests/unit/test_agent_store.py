@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +19,7 @@ import pytest
 
 from minipod.agent import store as module
 from minipod.agent.store import EVENT_TTL, Store, Watch
-from minipod.api import ObjectMeta, Pod
+from minipod.api import Event, ObjectMeta, Pod
 from minipod.errors import MinipodError
 from minipod.pods.record import ContainerRecord, Ended, PodRecord
 
@@ -238,7 +238,12 @@ def test_the_same_event_is_counted(store: Store, clock: SimpleNamespace) -> None
     ],
 )
 def test_other_events_are_others(store: Store, other: dict[str, Any]) -> None:
-    same = {"reason": "BackOff", "message": "same", "field_path": "spec.containers{a}", "of": pod()}
+    same: dict[str, Any] = {
+        "reason": "BackOff",
+        "message": "same",
+        "field_path": "spec.containers{a}",
+        "of": pod(),
+    }
     for values in (same, {**same, **other}):
         store.event(
             values["of"], "Warning", values["reason"], values["message"], values["field_path"]
@@ -275,10 +280,12 @@ def test_events_are_listed_by_their_last_time(store: Store, clock: SimpleNamespa
 
 
 def test_memory_of_events_is_bounded(store: Store) -> None:
-    store.db.execute("PRAGMA synchronous=OFF")
-    for i in range(4200):
-        store.event(pod(), "Normal", "Many", f"{i}")
-    assert len(store._recent) <= 4096
+    store._recent = {("uid", "reason", f"{i}", ""): (0.0, Event()) for i in range(4096)}
+    store.event(pod(), "Normal", "One more", "words")
+    assert len(store._recent) == 4096
+    assert ("uid", "reason", "0", "") not in store._recent
+    store.event(pod(), "Normal", "One more", "words")
+    assert [event["count"] for event in store.events()] == [2]
 
 
 # ---- being killed -------------------------------------------------------------------------------
@@ -344,7 +351,9 @@ def test_a_transaction_that_fails_leaves_everything_as_it_was(
     one = pod()
     store.save(one, record())
     before = (store.pods(), store.load())
-    store.db.execute("CREATE TRIGGER full BEFORE UPDATE ON pods BEGIN SELECT RAISE(FAIL, 'full'); END")
+    store.db.execute(
+        "CREATE TRIGGER full BEFORE UPDATE ON pods BEGIN SELECT RAISE(FAIL, 'full'); END"
+    )
     one.status.phase = "Running"
     with store.watch() as watch:
         with pytest.raises(MinipodError, match="full") as error:

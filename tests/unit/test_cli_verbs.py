@@ -588,8 +588,8 @@ def test_image_save_does_not_replace_a_device(agent: FakeAgent, run: Run, tmp_pa
 
 
 def test_image_rm_and_inspect(agent: FakeAgent, run: Run) -> None:
-    agent.answers["image-rm"] = [{"done": {"removed": ["app:1"]}}]
-    assert run("image", "rm", "-f", "app:1") == (0, "removed app:1\n", "")
+    agent.answers["image-rm"] = [{"done": {"removed": ["untagged: app:1"]}}]
+    assert run("image", "rm", "-f", "app:1") == (0, "untagged: app:1\n", "")
     assert agent.requests[0]["force"] is True
     agent.answers["image-inspect"] = [{"done": {"image": IMAGE}}]
     assert json.loads(run("image", "inspect", "app:1")[1]) == IMAGE
@@ -615,9 +615,13 @@ def test_agent_status(agent: FakeAgent, run: Run) -> None:
     assert json.loads(run("agent", "status", "-o", "json")[1]) == done
 
 
-def test_agent_stop(agent: FakeAgent, run: Run) -> None:
-    code, out, err = run("agent", "stop")
-    assert (code, out, err) == (0, "the agent has stopped; pods go on running\n", "")
+@pytest.mark.parametrize(
+    ("pods", "words"),
+    [(0, ""), (1, "; 1 pod goes on running"), (3, "; 3 pods go on running")],
+)
+def test_agent_stop(agent: FakeAgent, run: Run, pods: int, words: str) -> None:
+    agent.answers["agent-stop"] = [{"done": {"pods": pods}}]
+    assert run("agent", "stop") == (0, f"the agent has stopped{words}\n", "")
     assert agent.requests[0]["verb"] == "agent-stop"
 
 

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minipod.images import documents
@@ -194,6 +194,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.sampled_from([*manifest(), "manifests"]), JSON)
 def test_any_manifest(key: str, value: Any) -> None:
     for media_type in (OCI_MANIFEST, OCI_INDEX):
@@ -201,6 +202,7 @@ def test_any_manifest(key: str, value: Any) -> None:
             parse(manifest(**{key: value}), media_type)
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["Entrypoint", "Cmd", "Env", "User", "Labels", "ExposedPorts", "StopSignal"]),
     JSON,

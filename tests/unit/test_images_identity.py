@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minipod.errors import MinipodError, NotFound, UsageError
@@ -99,6 +99,7 @@ def test_refused(image: Image, user: str) -> None:
         resolve_user(image, user)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12))
 def test_one_parser(text: str) -> None:
     try:
@@ -172,6 +173,7 @@ def test_control_bytes_in_a_home(tmp_path: Path, image: Image) -> None:
     assert os.fsencode(resolve_user(image, "b").home) == b"/\xff"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_noise(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     layer = tmp_path_factory.mktemp("layer")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minipod.errors import UsageError
@@ -80,6 +80,7 @@ def test_says_what_is_wrong() -> None:
         normalize_reference("quay.io/Me/App")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="abAB01.:/@_-[]\n é", max_size=40))
 def test_any_text(text: str) -> None:
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minipod.images.bounds import BadImage, Budget
@@ -102,6 +102,7 @@ def test_garbage_after(kind: Compression) -> None:
 
 @pytest.mark.usefixtures("inflater")
 @pytest.mark.parametrize("kind", PACKED)
+@settings(deadline=None)
 @given(st.data())
 def test_damage_is_noticed_or_harmless(kind: Compression, data: st.DataObject) -> None:
     packed = bytearray(compressed(TEXT[:2000], kind))
@@ -144,6 +145,7 @@ def test_digest_covers_everything() -> None:
     assert stream.digest() == f"sha256:{hashlib.sha256(TEXT).hexdigest()}"
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["some", "exactly", "skip"]), st.integers(0, 400_000)),

@@ -8,7 +8,7 @@ import io
 import tarfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minipod.images.bounds import BadImage
@@ -227,6 +227,7 @@ def test_old_checksum_over_signed_bytes() -> None:
 NAMES = st.binary(min_size=1, max_size=300).filter(lambda name: b"\0" not in name)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, st.binary(max_size=1500)), max_size=4))
 def test_any_names_and_contents(files: list[tuple[bytes, bytes]]) -> None:
     data = b""
@@ -237,12 +238,14 @@ def test_any_names_and_contents(files: list[tuple[bytes, bytes]]) -> None:
     assert [(entry.name, content) for entry, content in read(data + END)] == files
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3000))
 def test_noise(data: bytes) -> None:
     with contextlib.suppress(BadImage):
         read(data)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damaged_headers_with_right_checksums(data: st.DataObject) -> None:
     block = bytearray(header("name", 100))
@@ -258,6 +261,7 @@ def test_damaged_headers_with_right_checksums(data: st.DataObject) -> None:
         assert 0 <= entry.uid < 2**32 - 1
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_pax_body(body: bytes) -> None:
     with contextlib.suppress(BadImage):

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``minipod image``: load from all that is an image, list, inspect, save, and remove what nobody uses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Images
+from tests.e2e.user import ESCAPE, check_error, create, manifest, pod
+from tests.instance import TEST_IMAGE, Instance
+
+OTHER = "localhost/other:1"
+
+
+@pytest.fixture(scope="module")
+def other_archive(images: Images) -> Path:
+    """The archive of a small image besides the instance's own."""
+    return images.probe("other", {"Cmd": ["cat", "/hello"], "Labels": {"of": "e2e"}}, ("hello", b"hi\n", ""))
+
+
+@pytest.fixture
+def store(shared_instance: Instance, other_archive: Path) -> Instance:
+    """The instance with both images."""
+    shared_instance.load(other_archive)
+    return shared_instance
+
+
+def listed(instance: Instance) -> list[str]:
+    """Return the references of all images."""
+    return instance.cli("image", "ls", "-o", "name").stdout.split()
+
+
+def run(instance: Instance, image: str) -> str:
+    """Return what a pod of *image* writes when it is told nothing."""
+    made = pod("of-image", {"name": "c", "image": image, "args": ["report"]})
+    return instance.cli("run", "--rm", "-", input=manifest(made)).stdout
+
+
+def test_ls(store: Instance) -> None:
+    lines = store.cli("image", "ls").stdout.splitlines()
+    assert lines[0].split() == ["REFERENCE", "IMAGE", "ID", "SIZE", "CREATED"]
+    assert [line.split()[0] for line in lines[1:]] == [OTHER, TEST_IMAGE]
+    assert listed(store) == [OTHER, TEST_IMAGE]
+    as_json = json.loads(store.cli("image", "ls", "-o", "json").stdout)
+    assert sorted(image["reference"] for image in as_json) == [OTHER, TEST_IMAGE]
+
+
+def test_load_says_what_it_does(store: Instance, other_archive: Path) -> None:
+    store.cli("image", "rm", OTHER)
+    done = store.cli("image", "load", other_archive)
+    assert done.stdout == f"loaded {OTHER}\n"
+    assert done.stderr and ESCAPE not in done.stderr
+
+
+def test_inspect_by_name_and_by_id(store: Instance) -> None:
+    image = json.loads(store.cli("image", "inspect", OTHER).stdout)
+    assert image["config"]["labels"] == {"of": "e2e"}
+    assert image["config"]["entrypoint"] == ["/probe"]
+    assert json.loads(store.cli("image", "inspect", image["id"]).stdout)["id"] == image["id"]
+    short = image["id"].removeprefix("sha256:")[:12]
+    assert json.loads(store.cli("image", "inspect", short).stdout)["id"] == image["id"]
+    assert "architecture:" in store.cli("image", "inspect", OTHER, "-o", "yaml").stdout
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "directory", "stdin"])
+def test_what_is_saved_can_be_loaded_and_run(store: Instance, tmp_path: Path, form: str) -> None:
+    file = tmp_path / "saved.tar"
+    style = form if form in ("oci-archive", "docker-archive") else "oci-archive"
+    store.cli("image", "save", OTHER, "-o", file, "--format", style)
+    before = json.loads(store.cli("image", "inspect", OTHER).stdout)["id"]
+    assert store.cli("image", "rm", OTHER).stdout.startswith(f"untagged: {OTHER}\n")
+    assert OTHER not in listed(store)
+    if form == "stdin":
+        with file.open("rb") as source:
+            assert store.start("image", "load", "-", stdin=source, stdout=subprocess.DEVNULL).wait(60) == 0
+    elif form == "directory":
+        layout = tmp_path / "layout"
+        with tarfile.open(file) as tar:
+            tar.extractall(layout, filter="data")
+        store.cli("image", "load", layout)
+    else:
+        store.cli("image", "load", file)
+    assert OTHER in listed(store)
+    assert json.loads(store.cli("image", "inspect", OTHER).stdout)["id"] == before
+    assert run(store, OTHER).startswith("[c] {")
+
+
+def test_save_to_a_pipe(store: Instance, tmp_path: Path) -> None:
+    file = tmp_path / "piped.tar"
+    with file.open("wb") as target:
+        process = store.start("image", "save", OTHER, TEST_IMAGE, "-o", "-", stdout=target)
+        assert process.wait(60) == 0
+    assert sorted(store.cli("image", "load", file).stdout.split()[1::2]) == [OTHER, TEST_IMAGE]
+
+
+def test_load_under_another_name(store: Instance, other_archive: Path) -> None:
+    done = store.cli("image", "load", other_archive, "--name", "registry.example/team/app:v2")
+    assert "loaded registry.example/team/app:v2" in done.stdout.splitlines()
+    assert "registry.example/team/app:v2" in listed(store)
+    store.cli("image", "rm", "registry.example/team/app:v2")
+    assert OTHER in listed(store), "the image's other name stays"
+
+
+def test_image_in_use_is_not_removed(store: Instance) -> None:
+    create(store, pod("user"))
+    store.wait("user", "condition=Ready")
+    used = store.cli("image", "rm", TEST_IMAGE, check=False)
+    check_error(used, 1, f"image {TEST_IMAGE} is used by default/user", "delete those pods first")
+    check_error(store.cli("image", "rm", "--force", TEST_IMAGE, check=False), 1, "running")
+    assert TEST_IMAGE in listed(store)
+    store.delete("user")
+
+
+def test_refuses(store: Instance, tmp_path: Path, other_archive: Path) -> None:
+    for op in (["rm"], ["inspect"], ["save", "-o", tmp_path / "out.tar"]):
+        done = store.cli("image", op[0], "localhost/none:1", *op[1:], check=False)
+        check_error(done, 1, "image localhost/none:1 is not in the store", "minipod image ls")
+    assert not list(tmp_path.iterdir()), "no half of a file is left"
+    check_error(store.cli("image", "load", "/no/such.tar", check=False), 2, "no such file")
+    (tmp_path / "text.tar").write_text("this is no archive\n" * 100)
+    (tmp_path / "empty.tar").write_text("")
+    (tmp_path / "directory").mkdir()
+    for name in ("text.tar", "empty.tar", "directory"):
+        done = store.cli("image", "load", tmp_path / name, check=False)
+        assert done.returncode == 1 and done.stdout == "", done
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[0].startswith("minipod: "), done
+    # One byte of a layer is not what its digest says.
+    whole = bytearray(other_archive.read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    (tmp_path / "broken.tar").write_bytes(whole)
+    store.cli("image", "rm", OTHER)  # or its layers would be there already
+    done = store.cli("image", "load", tmp_path / "broken.tar", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done
+    assert "minipod: " in done.stderr
+    assert listed(store) == [TEST_IMAGE]
+
+
+def test_save_to_a_closed_pipe_is_quiet(store: Instance) -> None:
+    process = store.start("image", "save", TEST_IMAGE, "-o", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr
+    words = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) in (0, 141) and words == b""
