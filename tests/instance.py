@@ -8,8 +8,8 @@ import fcntl
 import ipaddress
 import json
 import os
+import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -49,8 +49,9 @@ class Instance:
             root_dir=str(self.base / "root"),
             run_dir=str(self.base / "run"),
             log_dir=str(self.base / "log"),
-            bridge=f"mpt{number:02}br",
-            link_prefix=f"mp{letters}",
+            # Nothing that a minipod which runs on this host could take for its own.
+            bridge=f"u{letters}br",
+            link_prefix=f"t{letters}",
             pod_cidr=f"10.{128 + number}.0.0/16",
             nft_table=f"mpt{number:02}",
             cgroup_parent=f"mpt{number:02}",
@@ -311,7 +312,10 @@ class Instance:
 
 
 class _Slot:
-    """A number that no other test process on this host has: kept by an abstract socket, which a kill sets free."""
+    """A number that no other test process on this host has: kept by a locked file, which a kill sets free.
+
+    A file and not an abstract socket, because that is seen in one network namespace only, and cgroups in all.
+    """
 
     def __init__(self) -> None:
         taken = [ipaddress.ip_interface(x).network for x in _host_addresses()]
@@ -321,10 +325,11 @@ class _Slot:
                 for network in taken
             ):
                 continue
-            keeper = socket.socket(socket.AF_UNIX)
+            # Open for as long as the instance is.
+            keeper = open(f"{tempfile.gettempdir()}/minipod-test-{number}.lock", "w")  # noqa: SIM115
             try:
-                keeper.bind(f"\0minipod-test-{number}")
-            except OSError:
+                fcntl.flock(keeper, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 keeper.close()
                 continue
             self.number, self.close = number, keeper.close
@@ -340,7 +345,7 @@ def _host_addresses() -> list[str]:
     return [
         f"{address['local']}/{address['prefixlen']}"
         for link in json.loads(done.stdout)
-        if not link["ifname"].startswith("mp")
+        if not re.fullmatch("u[a-z]{2}br", link["ifname"])
         for address in link.get("addr_info", [])
     ]
 

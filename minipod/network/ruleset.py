@@ -46,7 +46,7 @@ def full(config: Config, links: Iterable[PodLink], *, replace: bool = True) -> s
 	chain prerouting {{
 		comment "link-local groups skip the bridge and its filter (br_handle_frame)"
 		type filter hook prerouting priority raw; policy accept;
-		iifname "{config.link_prefix}*" iifname != "{bridge}" drop
+		iifname "{ports(config)}" iifname != "{bridge}" drop
 	}}
 	chain forward {{
 		type filter hook forward priority filter; policy accept;
@@ -72,7 +72,7 @@ table bridge {table} {{
 	}}
 	chain prerouting {{
 		type filter hook prerouting priority filter; policy accept;
-		iifname "{config.link_prefix}*" jump guard
+		iifname "{ports(config)}" jump guard
 	}}
 }}
 """
@@ -97,6 +97,16 @@ def absent(config: Config) -> str:
         f"add table {family} {config.nft_table}\ndelete table {family} {config.nft_table}\n"
         for family in ("inet", "bridge")
     )
+
+
+def ports(config: Config) -> str:
+    """Return the pattern of the names of the pods' ports (see ``pod_link``): the prefix, and what their digits share.
+
+    The prefix alone would be a pattern for the links of others too: "mp*" for those of an instance with "mpa".
+    """
+    pods = parse_range(config.pod_cidr)
+    digits = f"{int(pods.network_address):08x}"[: pods.prefixlen // 4]
+    return f"{config.link_prefix}{digits}*"
 
 
 def element(link: PodLink) -> str:

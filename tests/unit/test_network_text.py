@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+from ipaddress import ip_network
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +28,7 @@ table inet mytable {
 	chain prerouting {
 		comment "link-local groups skip the bridge and its filter (br_handle_frame)"
 		type filter hook prerouting priority raw; policy accept;
-		iifname "xy*" iifname != "br-x" drop
+		iifname "xy0a0700*" iifname != "br-x" drop
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -55,7 +58,7 @@ table bridge mytable {
 	}
 	chain prerouting {
 		type filter hook prerouting priority filter; policy accept;
-		iifname "xy*" jump guard
+		iifname "xy0a0700*" jump guard
 	}
 }
 """
@@ -73,6 +76,19 @@ CONTROLS = st.sampled_from([chr(n) for n in (*range(9), *range(11, 32), 127, 0x8
 
 def test_the_whole_ruleset() -> None:
     assert ruleset.full(CONFIG, [ONE, TWO]) == FULL
+
+
+@pytest.mark.parametrize("cidr", ["10.99.0.0/16", "10.99.128.0/17", "10.99.3.0/28", "10.0.0.0/8"])
+def test_the_pattern_of_ports_is_for_our_own_alone(cidr: str) -> None:
+    """A prefix that another instance's begins with would take that one's links, and its bridge, for ours."""
+    config = Config(link_prefix="mp", pod_cidr=cidr)
+    pattern = ruleset.ports(config)
+    network = ip_network(cidr)
+    for address in (network[2], network[-2]):
+        assert fnmatchcase(pod_link(config, "a", str(address)).host_ifname, pattern)
+    other = Config(link_prefix="mpa", pod_cidr="172.16.0.0/16")
+    for name in (pod_link(other, "b", "172.16.0.2").host_ifname, "mpa0", "mp0", "minipod0", "mpls"):
+        assert not fnmatchcase(name, pattern)
 
 
 def test_no_pods_is_an_empty_set() -> None:
