@@ -154,7 +154,9 @@ def container_context(
         working_dir=directory,
         uid=identity.uid,
         gid=identity.gid,
-        groups=identity.groups,
+        # With the primary one: a group that is only primary could be dropped to gain what is denied to it
+        # (CVE-2022-36109).
+        groups=tuple(dict.fromkeys((identity.gid, *identity.groups))),
         home=identity.home,
         seccomp=seccomp,
     )

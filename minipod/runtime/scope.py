@@ -88,14 +88,11 @@ def _existing(unit: str, directory: str) -> str:
 
 
 def _create(unit: str, directory: str) -> str:
-    own = Path("/proc/self/cgroup").read_text().strip().rsplit("/", 1)[-1]
     keeper = subprocess.Popen(
         [
             *("systemd-run", "--scope", "--quiet", f"--unit={unit}", "--description=minipod pods"),
             *("--property=Delegate=yes", f"--property=TimeoutStopSec={STOP_SECONDS}"),
             "--property=TasksMax=infinity",  # each pod has its own limit
-            # At shutdown the agent goes first; it would take the end of its pods for their failure.
-            f"--property=Before={own}",
             *("--", "/bin/sh", "-c", _KEEPER, directory),
         ],
         stdin=subprocess.DEVNULL,

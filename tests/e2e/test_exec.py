@@ -97,7 +97,9 @@ def test_without_a_terminal_of_our_own_there_is_none(pods: Instance) -> None:
 
 def test_refuses(pods: Instance) -> None:
     check_error(pods.cli("exec", "web", check=False), 2, "no command is given")
-    check_error(pods.cli("exec", "nobody", "--", "ls", check=False), 1, "pod default/nobody not found")
+    check_error(
+        pods.cli("exec", "nobody", "--", "ls", check=False), 1, "pod default/nobody not found"
+    )
     done = pods.cli("exec", "web", "-c", "nobody", "--", "ls", check=False)
     check_error(done, 1, "nobody", "c0", "side")
     check_error(pods.cli("exec", "done", "--", "ls", check=False), 1, "done", "not running")

@@ -78,8 +78,8 @@ def test_get_pods_has_kubectls_columns(pods: Instance) -> None:
     ]
     assert all(re.fullmatch(r"\d+[smh].*", row[4]) for row in rows[1:])
     assert ESCAPE not in done.stdout and not done.stderr
-    starts = {line.index(word) for line, word in zip(done.stdout.splitlines(), ("READY", "0/1", "0/1", "2/2"), strict=True)}
-    assert len(starts) == 1, "a column starts at one place in all rows"
+    cells = zip(done.stdout.splitlines(), ("READY", "0/1", "0/1", "2/2"), strict=True)
+    assert len({line.index(cell) for line, cell in cells}) == 1, "columns are aligned"
 
 
 def test_get_wide_adds_address_and_node(pods: Instance) -> None:
@@ -90,7 +90,11 @@ def test_get_wide_adds_address_and_node(pods: Instance) -> None:
 
 
 def test_get_names(pods: Instance) -> None:
-    assert pods.cli("get", "pods", "-o", "name").stdout.split() == ["pod/done", "pod/failed", "pod/web"]
+    assert pods.cli("get", "pods", "-o", "name").stdout.split() == [
+        "pod/done",
+        "pod/failed",
+        "pod/web",
+    ]
     assert first_column(pods.cli("get", "pods", "web", "done").stdout) == ["done", "web"]
     assert first_column(pods.cli("get", "pod/web", "po/done").stdout) == ["done", "web"]
     assert first_column(pods.cli("get", "po", "web").stdout) == ["web"]
@@ -108,7 +112,9 @@ def test_get_yaml_and_json_are_the_object(pods: Instance) -> None:
 
 
 def test_yaml_of_a_pod_can_be_run_again(pods: Instance) -> None:
-    text = pods.cli("get", "pod", "done", "-o", "yaml").stdout.replace("name: done", "name: copy", 1)
+    text = pods.cli("get", "pod", "done", "-o", "yaml").stdout.replace(
+        "name: done", "name: copy", 1
+    )
     done = pods.cli("run", "--rm", "-", input=text, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -227,7 +233,9 @@ def test_events_of_a_pod(pods: Instance) -> None:
     assert [row[2] for row in rows[1:]].count("Started") == 2
     listed = json.loads(pods.cli("events", "-o", "json").stdout)
     assert {item["kind"] for item in listed["items"]} == {"Event"}
-    assert {"pod/web", "pod/done"} <= {row[3] for row in table(pods.cli("get", "events").stdout)[1:]}
+    assert {"pod/web", "pod/done"} <= {
+        row[3] for row in table(pods.cli("get", "events").stdout)[1:]
+    }
 
 
 def test_events_are_watched(pods: Instance) -> None:
@@ -245,7 +253,13 @@ def test_events_are_watched(pods: Instance) -> None:
 def test_wait_for_conditions(pods: Instance) -> None:
     done = pods.cli("wait", "pod/web", "--for=condition=Ready")
     assert done.stdout == "pod/web condition met\n"
-    pods.cli("wait", "pod", "failed", "--for", "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}=3")
+    pods.cli(
+        "wait",
+        "pod",
+        "failed",
+        "--for",
+        "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}=3",
+    )
     pods.cli("wait", "pods", "-l", "app=job", "--for=condition=ready=false")
 
 
@@ -264,7 +278,9 @@ def test_wait_for_the_end_of_a_pod(pods: Instance) -> None:
 
 
 def test_wait_refuses(pods: Instance) -> None:
-    check_error(pods.cli("wait", "pod/nobody", "--for=condition=Ready", check=False), 1, "not found")
+    check_error(
+        pods.cli("wait", "pod/nobody", "--for=condition=Ready", check=False), 1, "not found"
+    )
     check_error(pods.cli("wait", "pod/web", "--for=luck", check=False), 2, "cannot wait for 'luck'")
     check_error(pods.cli("wait", "pod/web", check=False), 2, "--for")
     wrong = pods.cli("wait", "pod/web", "--for=delete", "--timeout=soon", check=False)
@@ -293,7 +309,9 @@ def test_delete_by_file_selector_and_all(pods: Instance) -> None:
     file = pods.write("f.yaml", text)
     pods.cli("create", "-f", file)
     assert pods.cli("delete", "-f", file).stdout == 'pod "f1" deleted\npod "f2" deleted\n'
-    pods.cli("create", "-f", "-", "-n", "own", input=manifest(pod("g1"), pod("g2", labels={"g": ""})))
+    pods.cli(
+        "create", "-f", "-", "-n", "own", input=manifest(pod("g1"), pod("g2", labels={"g": ""}))
+    )
     assert pods.cli("delete", "pods", "-l", "g", "-n", "own").stdout == 'pod "g2" deleted\n'
     assert pods.cli("delete", "pods", "--all", "-n", "own").stdout == 'pod "g1" deleted\n'
     assert pods.cli("delete", "pods", "--all", "-n", "own").stderr == "No resources found.\n"

@@ -18,7 +18,7 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z ")
 @pytest.fixture(scope="module")
 def pods(shared_instance: Instance) -> Instance:
     """The instance with ``counts`` (two containers, ended) and ``again`` (ended once, runs)."""
-    script = 'test -e /v/x && { echo second; exec sleep 100000; }; touch /v/x; echo first; exit 1'
+    script = "test -e /v/x && { echo second; exec sleep 100000; }; touch /v/x; echo first; exit 1"
     again = shell(script, volumeMounts=[{"name": "v", "mountPath": "/v"}])
     create(
         shared_instance,
@@ -55,7 +55,9 @@ def test_of_all_containers(pods: Instance) -> None:
     assert len(lines) == 4 and all(line.startswith("[pod/counts/down] ") for line in lines[2:])
 
 
-@pytest.mark.parametrize(("tail", "shown"), [("3", "789"), ("0", ""), ("-1", "123456789"), ("99", "123456789")])
+@pytest.mark.parametrize(
+    ("tail", "shown"), [("3", "789"), ("0", ""), ("-1", "123456789"), ("99", "123456789")]
+)
 def test_tail(pods: Instance, tail: str, shown: str) -> None:
     assert pods.cli("logs", "counts", f"--tail={tail}").stdout.split() == list(shown)
 
@@ -133,7 +135,9 @@ def test_refuses(pods: Instance) -> None:
     check_error(pods.cli("logs", "counts", "--tail=-5", check=False), 2, "--tail -5")
     check_error(pods.cli("logs", "counts", "--tail=x", check=False), 2, "'--tail'")
     check_error(pods.cli("logs", "counts", "--since=x", check=False), 2, "'x' is no duration")
-    check_error(pods.cli("logs", "counts", "--since-time=x", check=False), 2, "RFC 3339", hint=False)
+    check_error(
+        pods.cli("logs", "counts", "--since-time=x", check=False), 2, "RFC 3339", hint=False
+    )
     check_error(pods.cli("logs", check=False), 2, "POD")
     both = pods.cli("logs", "counts", "-c", "up", "--all-containers", check=False)
     check_error(both, 2, "exclude each other")

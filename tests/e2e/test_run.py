@@ -194,7 +194,9 @@ def test_control_bytes_of_a_manifest_do_not_reach_the_terminal(shared_instance: 
     wrong = shell(FOREVER)
     wrong["command"] = ["/no/\x1b[31msuch\x07"]
     create(shared_instance, pod("bytes", wrong))
-    shared_instance.until("bytes", lambda seen: seen["status"].get("phase") in ("Failed", "Running"))
+    shared_instance.until(
+        "bytes", lambda seen: seen["status"].get("phase") in ("Failed", "Running")
+    )
     for command in (["describe", "pod", "bytes"], ["events"], ["get", "pods"], ["get", "events"]):
         done = shared_instance.cli(*command)
         assert ESCAPE not in done.stdout + done.stderr, command

@@ -16,6 +16,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import typer.main
+
+from minipod.cli.app import app
 from tests.instance import TEST_IMAGE, Instance
 
 Json = dict[str, Any]
@@ -23,6 +26,9 @@ Json = dict[str, Any]
 PATIENCE = 60.0  # seconds that output may stay away; other tests run on the same processors
 ESCAPE = "\x1b"
 FOREVER = 'trap "exit 0" TERM; while :; do sleep 1000 & wait $!; done'
+# A shell starts what it puts into the background with Ctrl-C ignored, and that is inherited.
+HEARS = ("env", "--default-signal=INT")
+OWNS = ("setsid", "--ctty")  # the terminal that is its standard input
 _ADDRESS = re.compile(r"10\.\d+\.\d+\.\d+")
 
 
@@ -90,6 +96,23 @@ def check_error(
         assert word in done.stderr, (word, done)
 
 
+def understand(words: list[str]) -> None:
+    """Parse the arguments of a command line as minipod does, without doing what they say.
+
+    Raises:
+        Exception: what minipod would say about wrong ones.
+    """
+    command: Any = typer.main.get_command(app)
+    parent = None
+    while True:
+        context = command.make_context(command.name, words, parent=parent)
+        rest = [*context._protected_args, *context.args]
+        if not hasattr(command, "get_command") or not rest:
+            return
+        _, command, words = command.resolve_command(context, rest)
+        parent = context
+
+
 class Running:
     """A command in progress, whose output is read as it comes. A context manager: its end is the command's.
 
@@ -100,15 +123,13 @@ class Running:
     def __init__(
         self, instance: Instance, *arguments: object, env: Mapping[str, str] | None = None
     ) -> None:
-        command = [sys.executable, "-m", "minipod", *map(str, arguments)]
         self.process = subprocess.Popen(
-            command,
+            [*HEARS, sys.executable, "-m", "minipod", *map(str, arguments)],
             cwd="/",
             env={**instance.env, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            preexec_fn=_hear_interrupts,
         )
         self.out = self.err = ""
         self._selector = selectors.DefaultSelector()
@@ -183,16 +204,13 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         self._slave = slave
 
-        def take_terminal() -> None:
-            _hear_interrupts()
-            os.login_tty(slave)
-
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "minipod", *map(str, arguments)],
+            [*HEARS, *OWNS, sys.executable, "-m", "minipod", *map(str, arguments)],
             cwd="/",
             env={**instance.env, "TERM": "xterm", **(env or {})},
-            pass_fds=(slave,),
-            preexec_fn=take_terminal,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
         )
         self.screen = ""
 
@@ -242,8 +260,3 @@ class Terminal:
         except BlockingIOError:
             pass
         return code
-
-
-def _hear_interrupts() -> None:
-    # A shell starts what it puts into the background with Ctrl-C ignored, and that is inherited.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -115,7 +115,7 @@ def test_seccomp(report: Json, box: Box) -> None:
 
 def test_identity(report: Json) -> None:
     ids = report["ids"]
-    assert (ids["uids"], ids["gids"], ids["groups"]) == ([0] * 3, [0] * 3, [])
+    assert (ids["uids"], ids["gids"], ids["groups"]) == ([0] * 3, [0] * 3, [0])
     assert ids["sid"] == ids["pgid"] == ids["pid"], "leads a session of its own"
     assert ids["ppid"] == 0, "its parent is not to be seen"
     assert report["status"]["Umask"] == "0022"
@@ -490,7 +490,7 @@ def test_user_of_the_image(shared_instance: Instance, images: Images) -> None:
     )
     report = json.loads(run_image(shared_instance, "user")["output"])
     assert report["ids"]["uids"] == report["ids"]["gids"] == [1000] * 3
-    assert report["ids"]["groups"] == [2000]
+    assert report["ids"]["groups"] == [1000, 2000]
     assert report["caps"] == {
         "inheritable": NONE,
         "permitted": NONE,
@@ -510,10 +510,10 @@ def test_user_of_the_image(shared_instance: Instance, images: Images) -> None:
 @pytest.mark.parametrize(
     ("name", "user", "ids"),
     [
-        ("user-number", "1000", (1000, 1000, [2000])),
-        ("user-unknown", "4321", (4321, 0, [])),
-        ("user-both", "1234:4567", (1234, 4567, [])),
-        ("user-group", "someone:extra", (1000, 2000, [])),
+        ("user-number", "1000", (1000, 1000, [1000, 2000])),
+        ("user-unknown", "4321", (4321, 0, [0])),
+        ("user-both", "1234:4567", (1234, 4567, [4567])),
+        ("user-group", "someone:extra", (1000, 2000, [2000])),
     ],
 )
 def test_users_by_number(
