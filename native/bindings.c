@@ -11,7 +11,8 @@ int mp_openat2(int dir_fd, const char *path, uint64_t flags, uint64_t mode, uint
 }
 
 /* We are the vforked child: our parent's memory, our own fd table. Only system calls from here. */
-__attribute__((noreturn)) static void spawned(int exe_fd, const int *fds, int count, char **argv, const sigset_t *mask) {
+__attribute__((noreturn)) static void spawned(int exe_fd, const int *fds, int count, char **argv,
+                                              const sigset_t *mask) {
   static char *const no_env[] = {NULL};
   int moved[16], exe = fcntl(exe_fd, F_DUPFD_CLOEXEC, 64);
   if (exe < 0) _exit(126);
@@ -75,9 +76,4 @@ int mp_probe_overlay_append(void) {
   /* Before 6.5 any option is only noted down, and read at the mount: that "lowerdir+" is taken says nothing there. */
   if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "no_such_option", "", 0) == 0) return 0;
   return sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", "/", 0) == 0;
-}
-
-int mp_probe_close_range_cloexec(void) {
-  int r = sys_close_range(1U << 30, 1U << 30, CLOSE_RANGE_CLOEXEC);
-  return r == -EINVAL || r == -ENOSYS ? 0 : r < 0 ? r : 1;
 }

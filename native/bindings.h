@@ -20,6 +20,5 @@ int mp_unshare(int flags);
 
 int mp_syncfs(int fd);
 
-/* Probes, by trying: 1 yes, 0 no, -errno on trouble. */
-int mp_probe_overlay_append(void);   /* overlayfs takes layers one by one ("lowerdir+", Linux 6.5) */
-int mp_probe_close_range_cloexec(void); /* CLOSE_RANGE_CLOEXEC (Linux 5.11) */
+/* Whether overlayfs takes layers one by one ("lowerdir+", Linux 6.5), by trying: 1 yes, 0 no, -errno on trouble. */
+int mp_probe_overlay_append(void);

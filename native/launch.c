@@ -112,8 +112,7 @@ static pid_t clone_child(const struct shim_self *self, const struct mp_launch *h
   return pid;
 }
 
-int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join,
-           struct launched *out) {
+int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join, struct launched *out) {
   struct child child = {.plan = *plan, .self_dev = self->exe_dev, .self_ino = self->exe_ino};
   struct stdio io = {.child = {-1, -1, -1}, .parent = {-1, -1, -1}};
   const struct mp_launch *head = plan->head;

@@ -23,7 +23,7 @@ struct launched {
   int report;    /* reports until exec, then end of file */
   int stdout_fd; /* read ends of the container's pipes */
   int stderr_fd;
-  int stdin_fd;  /* write end, kept open so that a reader does not see its end */
+  int stdin_fd; /* write end, kept open so that a reader does not see its end */
 };
 
 /*

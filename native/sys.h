@@ -62,9 +62,7 @@ static inline int sys_open_tree(int dir, const char *path, unsigned flags) {
 static inline int sys_move_mount(int from, const char *from_path, int to, const char *to_path, unsigned flags) {
   return (int)sys_result(syscall(NR_move_mount, from, from_path, to, to_path, flags));
 }
-static inline int sys_fsopen(const char *type) {
-  return (int)sys_result(syscall(NR_fsopen, type, FSOPEN_CLOEXEC));
-}
+static inline int sys_fsopen(const char *type) { return (int)sys_result(syscall(NR_fsopen, type, FSOPEN_CLOEXEC)); }
 static inline int sys_fsconfig(int fd, unsigned cmd, const char *key, const void *value, int aux) {
   return (int)sys_result(syscall(NR_fsconfig, fd, cmd, key, value, aux));
 }
@@ -109,12 +107,12 @@ static inline int steal_fd(int *fd) {
 }
 
 /* Repeat a call that a signal interrupted. */
-#define RETRY(expression)                          \
-  ({                                               \
-    long r_;                                       \
-    do r_ = (long)(expression);                    \
-    while (r_ < 0 && errno == EINTR);              \
-    r_;                                            \
+#define RETRY(expression)             \
+  ({                                  \
+    long r_;                          \
+    do r_ = (long)(expression);       \
+    while (r_ < 0 && errno == EINTR); \
+    r_;                               \
   })
 
 #endif

@@ -23,68 +23,68 @@
 
 #define MP_MAGIC 0x6d706f64
 #define MP_VERSION 1
-#define MP_KEY_SIZE 96     /* "app/0", "sandbox", "exec/7": names a process of the pod */
-#define MP_SLOTS 160       /* fds that one plan can name */
-#define MP_MAX_FDS 16      /* fds in one message */
+#define MP_KEY_SIZE 96 /* "app/0", "sandbox", "exec/7": names a process of the pod */
+#define MP_SLOTS 160   /* fds that one plan can name */
+#define MP_MAX_FDS 16  /* fds in one message */
 #define MP_MAX_STEPS 4096
 #define MP_MAX_PLAN 8388608 /* bytes of one plan */
 
 /* What a step does. The operands are listed beside it: in, out, root are fd slots. */
 enum mp_op {
-  MP_OP_HARDEN = 1,     /* not dumpable, umask 0                                                    */
-  MP_OP_CGROUP_JOIN,    /* str[0] directory                                                         */
-  MP_OP_UNSHARE,        /* num[0] CLONE_NEW*                                                        */
-  MP_OP_SETNS,          /* in pidfd, num[0] CLONE_NEW*                                              */
-  MP_OP_PROPAGATION,    /* num[0] MS_* for / and all below                                          */
-  MP_OP_FS,             /* out, str[0] type, str[1] options (list of num[1]), num[0] MOUNT_ATTR_*   */
-  MP_OP_OVERLAY,        /* out, str[0] lower dirs (list of num[1]), str[1] upper, str[2] work,
+  MP_OP_HARDEN = 1,    /* not dumpable, umask 0                                                    */
+  MP_OP_CGROUP_JOIN,   /* str[0] directory                                                         */
+  MP_OP_UNSHARE,       /* num[0] CLONE_NEW*                                                        */
+  MP_OP_SETNS,         /* in pidfd, num[0] CLONE_NEW*                                              */
+  MP_OP_PROPAGATION,   /* num[0] MS_* for / and all below                                          */
+  MP_OP_FS,            /* out, str[0] type, str[1] options (list of num[1]), num[0] MOUNT_ATTR_*   */
+  MP_OP_OVERLAY,       /* out, str[0] lower dirs (list of num[1]), str[1] upper, str[2] work,
                            str[3] scratch, num[0] MOUNT_ATTR_*                                      */
-  MP_OP_OPEN_TREE,      /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0  */
-  MP_OP_ATTACH,         /* in tree, root, str[0] path                                               */
-  MP_OP_SETATTR,        /* in mount, num[0] MOUNT_ATTR_* to set                                     */
-  MP_OP_OPEN,           /* out, root or -1, str[0] path, num[0] O_*                                 */
-  MP_OP_MKDIR,          /* root, str[0] path, num[0] mode                                           */
-  MP_OP_MKNOD,          /* root, str[0] path, num[0] mode with type, num[1] major, num[2] minor     */
-  MP_OP_SYMLINK,        /* root, str[0] path, str[1] target                                         */
-  MP_OP_WRITE_FILE,     /* root, str[0] path, str[1] blob of num[1] bytes, num[0] mode              */
-  MP_OP_MASK,           /* root, str[0] list of num[1] paths                                        */
-  MP_OP_READONLY,       /* root, str[0] list of num[1] paths                                        */
-  MP_OP_PIVOT_ROOT,     /* in                                                                       */
-  MP_OP_SYSCTL,         /* in procfs, str[0] name with slashes, str[1] value                        */
-  MP_OP_HOSTNAME,       /* str[0]                                                                   */
-  MP_OP_LINK_UP,        /* str[0]                                                                   */
-  MP_OP_NETLINK,        /* out                                                                      */
-  MP_OP_SEND_FD,        /* in                                                                       */
-  MP_OP_SETSID,         /*                                                                          */
-  MP_OP_KEYRING,        /*                                                                          */
-  MP_OP_RLIMIT,         /* num[0] RLIMIT_*, num[1] soft, num[2] hard                                */
-  MP_OP_OOM_SCORE_ADJ,  /* in procfs, num[0] (signed)                                               */
-  MP_OP_OPEN_PTY,       /* root, out slave, num[0] rows, num[1] columns                             */
-  MP_OP_STDIO,          /* num[0], num[1], num[2] slots for 0, 1, 2                                 */
-  MP_OP_IDENTITY,       /* num[0] uid, num[1] gid, str[0] blob of num[2] uint32 groups              */
-  MP_OP_CAPABILITIES,   /* num[0] bounding, num[1] permitted and effective, num[2] inheritable      */
-  MP_OP_NO_NEW_PRIVS,   /*                                                                          */
-  MP_OP_CHDIR,          /* str[0]                                                                   */
-  MP_OP_SECCOMP,        /* str[0] blob of num[1] bytes of struct sock_filter                        */
-  MP_OP_CLOSE_RANGE,    /*                                                                          */
-  MP_OP_EXEC,           /* str[0] candidates (num[0]), str[1] argv (num[1]), str[2] env (num[2])    */
-  MP_OP_EXEC_FD,        /* in, str[1] argv (num[1]), str[2] env (num[2])                            */
+  MP_OP_OPEN_TREE,     /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0  */
+  MP_OP_ATTACH,        /* in tree, root, str[0] path                                               */
+  MP_OP_SETATTR,       /* in mount, num[0] MOUNT_ATTR_* to set                                     */
+  MP_OP_OPEN,          /* out, root or -1, str[0] path, num[0] O_*                                 */
+  MP_OP_MKDIR,         /* root, str[0] path, num[0] mode                                           */
+  MP_OP_MKNOD,         /* root, str[0] path, num[0] mode with type, num[1] major, num[2] minor     */
+  MP_OP_SYMLINK,       /* root, str[0] path, str[1] target                                         */
+  MP_OP_WRITE_FILE,    /* root, str[0] path, str[1] blob of num[1] bytes, num[0] mode              */
+  MP_OP_MASK,          /* root, str[0] list of num[1] paths                                        */
+  MP_OP_READONLY,      /* root, str[0] list of num[1] paths                                        */
+  MP_OP_PIVOT_ROOT,    /* in                                                                       */
+  MP_OP_SYSCTL,        /* in procfs, str[0] name with slashes, str[1] value                        */
+  MP_OP_HOSTNAME,      /* str[0]                                                                   */
+  MP_OP_LINK_UP,       /* str[0]                                                                   */
+  MP_OP_NETLINK,       /* out                                                                      */
+  MP_OP_SEND_FD,       /* in                                                                       */
+  MP_OP_SETSID,        /*                                                                          */
+  MP_OP_KEYRING,       /*                                                                          */
+  MP_OP_RLIMIT,        /* num[0] RLIMIT_*, num[1] soft, num[2] hard                                */
+  MP_OP_OOM_SCORE_ADJ, /* in procfs, num[0] (signed)                                               */
+  MP_OP_OPEN_PTY,      /* root, out slave, num[0] rows, num[1] columns                             */
+  MP_OP_STDIO,         /* num[0], num[1], num[2] slots for 0, 1, 2                                 */
+  MP_OP_IDENTITY,      /* num[0] uid, num[1] gid, str[0] blob of num[2] uint32 groups              */
+  MP_OP_CAPABILITIES,  /* num[0] bounding, num[1] permitted and effective, num[2] inheritable      */
+  MP_OP_NO_NEW_PRIVS,  /*                                                                          */
+  MP_OP_CHDIR,         /* str[0]                                                                   */
+  MP_OP_SECCOMP,       /* str[0] blob of num[1] bytes of struct sock_filter                        */
+  MP_OP_CLOSE_RANGE,   /*                                                                          */
+  MP_OP_EXEC,          /* str[0] candidates (num[0]), str[1] argv (num[1]), str[2] env (num[2])    */
+  MP_OP_EXEC_FD,       /* in, str[1] argv (num[1]), str[2] env (num[2])                            */
   MP_OP_COUNT
 };
 
 /* Flags of a step. */
-#define MP_F_RECURSIVE 1    /* OPEN_TREE: with the mounts below                                  */
-#define MP_F_CREATE_DIR 2   /* ATTACH: make the mount point, a directory                         */
-#define MP_F_CREATE_FILE 4  /* ATTACH: make the mount point, a file                              */
-#define MP_F_NO_SYMLINKS 8  /* ATTACH, MKDIR: a symlink on the way is refused                    */
-#define MP_F_PROC 16        /* MASK, READONLY: the paths must lie on procfs                      */
-#define MP_F_LEGACY 32      /* OVERLAY: by mount(2); CLOSE_RANGE: without the flag (Linux 5.10)  */
-#define MP_F_OPTIONAL 64    /* SYSCTL: a name that the kernel lacks is no error                  */
-#define MP_F_CONSOLE 128    /* OPEN_PTY: bind the slave to /dev/console                          */
+#define MP_F_RECURSIVE 1     /* OPEN_TREE: with the mounts below                                  */
+#define MP_F_CREATE_DIR 2    /* ATTACH: make the mount point, a directory                         */
+#define MP_F_CREATE_FILE 4   /* ATTACH: make the mount point, a file                              */
+#define MP_F_NO_SYMLINKS 8   /* ATTACH, MKDIR: a symlink on the way is refused                    */
+#define MP_F_PROC 16         /* MASK, READONLY: the paths must lie on procfs                      */
+#define MP_F_LEGACY 32       /* OVERLAY: by mount(2), before Linux 6.5                           */
+#define MP_F_OPTIONAL 64     /* SYSCTL: a name that the kernel lacks is no error                  */
+#define MP_F_CONSOLE 128     /* OPEN_PTY: bind the slave to /dev/console                          */
 #define MP_F_STDIO_OWNER 256 /* IDENTITY: give stdio to the new uid first                        */
-#define MP_F_CTTY 512       /* STDIO: slot num[0] becomes the controlling terminal               */
-#define MP_F_EXIST_OK 1024  /* MKDIR, MKNOD, SYMLINK: already there is fine                      */
-#define MP_F_IN_PLACE 2048  /* OPEN_TREE: path below root instead of the process's own root      */
+#define MP_F_CTTY 512        /* STDIO: slot num[0] becomes the controlling terminal               */
+#define MP_F_EXIST_OK 1024   /* MKDIR, MKNOD, SYMLINK: already there is fine                      */
+#define MP_F_IN_PLACE 2048   /* OPEN_TREE: path below root instead of the process's own root      */
 
 struct mp_step {
   uint16_t op;
@@ -116,16 +116,16 @@ struct mp_launch {
   uint32_t stdio;
   uint32_t steps;
   uint32_t strings;
-  uint64_t clone_flags;   /* CLONE_NEWPID or 0                                              */
-  int32_t cgroup_slot;    /* cgroup2 directory for CLONE_INTO_CGROUP, or -1                 */
-  int32_t join_slot;      /* gets the pidfd of the process named by `join`, or -1           */
-  int32_t stdin_slot;     /* these three get what `stdio` says, or -1                       */
+  uint64_t clone_flags; /* CLONE_NEWPID or 0                                              */
+  int32_t cgroup_slot;  /* cgroup2 directory for CLONE_INTO_CGROUP, or -1                 */
+  int32_t join_slot;    /* gets the pidfd of the process named by `join`, or -1           */
+  int32_t stdin_slot;   /* these three get what `stdio` says, or -1                       */
   int32_t stdout_slot;
   int32_t stderr_slot;
-  int32_t pause_slot;     /* gets the pause executable, or -1                               */
-  uint32_t join_pid_ns;   /* 1: the clone is made in the pid namespace of `join`            */
-  uint32_t keep_stdin;    /* 1: stdin is a pipe whose other end the shim keeps open         */
-  uint32_t log_path;      /* string                                                         */
+  int32_t pause_slot;   /* gets the pause executable, or -1                               */
+  uint32_t join_pid_ns; /* 1: the clone is made in the pid namespace of `join`            */
+  uint32_t keep_stdin;  /* 1: stdin is a pipe whose other end the shim keeps open         */
+  uint32_t log_path;    /* string                                                         */
   uint32_t log_max_files;
   uint64_t log_max_bytes;
   char join[MP_KEY_SIZE];

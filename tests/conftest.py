@@ -200,7 +200,7 @@ def shared_instance(request: pytest.FixtureRequest, test_archive: Path) -> Itera
 @pytest.fixture(scope="module")
 def fallback_instance(request: pytest.FixtureRequest, test_archive: Path) -> Iterator[Instance]:
     """As ``shared_instance``, with an agent that plans as for an old kernel (``minipod/runtime/facts.py``)."""
-    yield from _instance(request, {"MINIPOD_FORCE_FALLBACK": "overlay,close_range"}, test_archive)
+    yield from _instance(request, {"MINIPOD_FORCE_FALLBACK": "overlay"}, test_archive)
 
 
 def _instance(

@@ -13,6 +13,7 @@ import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from minipod.cli.client import Call, call
@@ -151,6 +152,37 @@ def log(instance: Instance, name: str, **fields: Any) -> list[str]:
     """Return the log lines of a pod's first container."""
     with request(instance, "logs", namespace="default", pod=name, **fields) as answer:
         return [event["log"]["text"] for event in answer]
+
+
+# ---- instances ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def instance_for_all(archive: Path) -> Iterator[Instance]:
+    """An instance for all tests of a module, as conftest's ``instance`` is for one."""
+    instance = Instance()
+    complaints: list[str] = []
+    try:
+        instance.load(archive)
+        yield instance
+    finally:
+        logs = instance.logs()
+        if complaints := instance.stop():
+            print(logs)
+    assert not complaints
+
+
+@contextmanager
+def without_a_trace(instance: Instance) -> Iterator[None]:
+    """See that a test deletes its pods and leaves nothing; delete what it left, for the sake of the next one."""
+    up(instance)
+    try:
+        yield
+        assert pods(instance) == {}
+    finally:
+        for name in list(pods(instance)):
+            delete(instance, name, grace=0)
+    assert left(instance) == []
 
 
 # ---- the agent -------------------------------------------------------------------------------------------------

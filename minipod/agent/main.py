@@ -210,11 +210,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--ready-fd", type=int, help="write one line to this fd when ready, or why not"
     )
+    parser.add_argument("--ready-fifo", help="the same, for this FIFO, when somebody reads it")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     ready_fd: int | None = options.ready_fd
+    if options.ready_fifo:
+        # A service that systemd starts once more finds no FIFO, and nobody who would read it.
+        with contextlib.suppress(OSError):
+            ready_fd = os.open(options.ready_fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if os.geteuid() != 0:
             raise MinipodError("the agent must run as root", "sudo minipod …")

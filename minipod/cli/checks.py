@@ -22,7 +22,7 @@ from minipod.errors import MinipodError
 if TYPE_CHECKING:
     import subprocess
 
-KERNEL_FLOOR = (5, 10)
+KERNEL_FLOOR = (5, 12)  # mount_setattr(2)
 _PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 _MS_REC_PRIVATE = 0x4000 | 0x40000  # MS_REC | MS_PRIVATE, mount(2)
 

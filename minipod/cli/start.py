@@ -149,7 +149,7 @@ def _start_daemon(config: Config, log: _Log, log_fd: int) -> None:
 
 
 def _start_service(config: Config, log: _Log) -> None:
-    """Start the agent as a transient service, which may have cgroups below it and outlives the session."""
+    """Start the agent as a transient service, which outlives the session."""
     # systemd hands no pipe of ours to a service, so the agent's ready pipe is a FIFO in our own directory.
     fifo = f"{config.run_dir}/ready.{os.getpid()}"
     os.mkfifo(fifo, 0o600)
@@ -178,9 +178,8 @@ def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
         f"--property=StandardError=append:{log.path}",
         *(f"--setenv={name}={value}" for name, value in kept.items()),
     ]
-    # A unit that is started once more (by systemctl) finds no FIFO, and nobody who would read it.
-    shell = ["/bin/sh", "-c", 'test -p "$0" || exec "$@"; exec "$@" --ready-fd 9 9>"$0"', fifo]
-    done = _ask_systemd("systemd-run", *options, "--", *shell, *_command())
+    # No shell that would open it: a "$" in a transient unit does not survive systemd's daemon-reload.
+    done = _ask_systemd("systemd-run", *options, "--", *_command(), "--ready-fifo", fifo)
     # systemd-run waits for Type=notify's word. When that does not come, the agent's own is in the FIFO.
     if done.returncode != 0 and not select.select([ready], [], [], 0)[0]:
         # The shipped unit is installed, or an earlier one failed.

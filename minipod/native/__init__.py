@@ -49,7 +49,6 @@ class _Lib(Protocol):
     def mp_unshare(self, flags: int, /) -> int: ...
     def mp_syncfs(self, fd: int, /) -> int: ...
     def mp_probe_overlay_append(self) -> int: ...
-    def mp_probe_close_range_cloexec(self) -> int: ...
 
 
 ffi: Any = _core.ffi
@@ -120,8 +119,3 @@ def syncfs(fd: int) -> None:
 def overlay_appends_layers() -> bool:
     """Whether overlayfs takes its layers one by one (Linux 6.5); tried, not guessed."""
     return bool(check(_lib.mp_probe_overlay_append()))
-
-
-def close_range_marks() -> bool:
-    """Whether ``close_range(2)`` knows ``CLOSE_RANGE_CLOEXEC`` (Linux 5.11); tried, not guessed."""
-    return bool(check(_lib.mp_probe_close_range_cloexec()))

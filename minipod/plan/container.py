@@ -419,7 +419,7 @@ def _drop(run: ContainerContext, facts: Facts, directory: str, at: str) -> list[
         ),
         s.Chdir(path=directory, source=f"{at}.workingDir"),
         s.LoadSeccomp(program=run.seccomp, profile="RuntimeDefault"),
-        s.CloseRange(legacy=not facts.close_range_marks),
+        s.CloseRange(),
     ]
 
 

@@ -37,7 +37,6 @@ class Facts:
         hierarchies: the cgroup hierarchies in use; the cgroup2 one, if any, first.
         capabilities: mask of the capabilities that the agent holds.
         overlay_appends_layers: Linux 6.5; else the legacy mount is planned.
-        close_range_marks: Linux 5.11; else fds are marked one by one.
         nofile_hard: the agent's own hard limit of open files.
         can_raise_limits: CAP_SYS_RESOURCE is held.
         memory: bytes of memory of the machine.
@@ -48,7 +47,6 @@ class Facts:
     hierarchies: tuple[Hierarchy, ...]
     capabilities: int
     overlay_appends_layers: bool = True
-    close_range_marks: bool = True
     nofile_hard: int = 1048576
     can_raise_limits: bool = True
     memory: int = 1 << 34

@@ -198,6 +198,6 @@ def _become_pause(pod: Pod, facts: Facts) -> list[s.NamespaceStep]:
         s.SetCapabilities(bounding=0, until_exec=0, names=()),
         s.NoNewPrivs(),
         s.Chdir(path="/"),
-        s.CloseRange(legacy=not facts.close_range_marks),
+        s.CloseRange(),
         s.ExecPause(slot=PAUSE, argv=("minipod-pause",)),
     ]

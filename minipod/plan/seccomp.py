@@ -6,7 +6,7 @@ one with an allow list of socket families), which is also what containerd and CR
 
 - x86_64 and aarch64 only, and only their native interface. moby also admits their 32-bit ones (i386, x32, arm), where
   ``socketcall`` hides the address family from the filter. The names that only those have are left out here.
-- The rule is fixed at Linux 4.8 and later (below, ptrace could be used to leave the filter); we need 5.10 anyway.
+- The rule is fixed at Linux 4.8 and later (below, ptrace could be used to leave the filter); we need 5.12 anyway.
 - Numbers above :data:`NEWEST` give ENOSYS, because C libraries take EPERM from a system call that is newer than the
   profile for a real refusal and do not fall back (runc does the same: libcontainer/seccomp/patchbpf).
 

@@ -135,8 +135,10 @@ class PodWorker:
 
     async def _sleep(self, until: float | None) -> None:
         timeout = None if until is None else max(0.0, until - self._now())
+        # Not wait_for, which may swallow a cancellation that comes together with the event (Python 3.11).
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
 
     def _is_over(self) -> bool:
         return phase(self.pod, self.record) in TERMINAL

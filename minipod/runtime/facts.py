@@ -14,7 +14,7 @@ from minipod.plan.defaults import CAPABILITIES
 
 USED_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "devices")
 # Makes the agent plan as for an old kernel, so that the fallbacks are exercised on a new one:
-# "overlay", "close_range", separated by commas.
+# "overlay" is the only one there is.
 FORCE_FALLBACK = "MINIPOD_FORCE_FALLBACK"
 
 
@@ -47,7 +47,6 @@ def gather() -> Facts:
         hierarchies=cgroup_hierarchies(),
         capabilities=held,
         overlay_appends_layers="overlay" not in forced and _overlay_appends_layers(),
-        close_range_marks="close_range" not in forced and native.close_range_marks(),
         nofile_hard=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         can_raise_limits=bool(held >> CAPABILITIES.index("SYS_RESOURCE") & 1),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),

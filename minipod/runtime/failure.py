@@ -59,7 +59,7 @@ _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
     ): "the disk is full, or a kernel limit is reached (sysctl user.max_*_namespaces, fs.mount-max)",
     (None, errno.ENOMEM): "memory is short: raise resources.limits.memory or free some on the host",
     (None, errno.EPERM): "the kernel or a security module forbids it: see minipod doctor",
-    (None, errno.ENOSYS): "this kernel is too old: minipod needs Linux 5.10 or later",
+    (None, errno.ENOSYS): "this kernel is too old: minipod needs Linux 5.12 or later",
     (None, errno.EMFILE): "raise the agent's limit of open files",
 }
 

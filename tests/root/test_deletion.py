@@ -18,19 +18,25 @@ from tests.instance import Instance
 DEAF = 'trap "echo term >> /out/log" {}; while :; do echo tick >> /out/log; sleep 0.1; done'
 
 
+@pytest.fixture(scope="module")
+def instance_for_all(busybox_archive: Path) -> Iterator[Instance]:
+    """An instance for all tests."""
+    with node.instance_for_all(busybox_archive) as instance:
+        yield instance
+
+
 @pytest.fixture
-def pods(instance: Instance) -> Iterator[Instance]:
+def pods(instance_for_all: Instance) -> Iterator[Instance]:
     """The instance, with an agent; at the end nothing of a pod may be left, and no pod."""
-    node.up(instance)
-    yield instance
-    assert node.pods(instance) == {}
-    assert node.left(instance) == []
+    with node.without_a_trace(instance_for_all):
+        yield instance_for_all
 
 
 def writer(instance: Instance, name: str, script: str, image: str = node.IMAGE) -> node.Json:
     """Return a pod that runs *script*, with the host's ``out`` directory at /out."""
     out = instance.base / "out"
     out.mkdir(exist_ok=True)
+    (out / "log").unlink(missing_ok=True)
     one = {
         "name": "c",
         "image": image,

@@ -202,7 +202,7 @@ def tall_image(images: Images) -> Path:
 
 @pytest.fixture(scope="module", params=["shared_instance", "fallback_instance"])
 def either(request: pytest.FixtureRequest, tall_image: Path) -> Iterator[Instance]:
-    """An agent that plans for this kernel, and one that plans for Linux 5.10; both run the same image."""
+    """An agent that plans for this kernel, and one that plans for Linux before 6.5; both run the same image."""
     instance: Instance = request.getfixturevalue(request.param)
     instance.load(tall_image)
     instance.start_pod("tall", {"image": "localhost/tall:1"}, {"image": "localhost/tall:1"})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,14 +16,20 @@ ENDS = {"zero": ("exit 0", 0), "three": ("exit 3", 3), "signal": ("kill -TERM $$
 POLICIES = ("Always", "OnFailure", "Never")
 
 
+@pytest.fixture(scope="module")
+def instance_for_all(busybox_archive: Path) -> Iterator[Instance]:
+    """An instance for all tests."""
+    with node.instance_for_all(busybox_archive) as instance:
+        yield instance
+
+
 @pytest.fixture
-def pods(instance: Instance) -> Iterator[Instance]:
+def pods(instance_for_all: Instance) -> Iterator[Instance]:
     """The instance, whose pods are deleted at the end; nothing of them may be left."""
-    node.up(instance)
-    yield instance
-    if names := list(node.pods(instance)):
-        node.delete(instance, *names, grace=0)
-    assert node.left(instance) == []
+    with node.without_a_trace(instance_for_all):
+        yield instance_for_all
+        if names := list(node.pods(instance_for_all)):
+            node.delete(instance_for_all, *names, grace=0)
 
 
 def in_back_off(pod: node.Json) -> bool:

@@ -23,7 +23,8 @@ from minipod.errors import MinipodError
 # Listens, says that it is ready, and answers every request with what it sees of itself.
 PROGRAM = """
 import json, os, socket, sys
-ready = int(sys.argv[sys.argv.index("--ready-fd") + 1])
+option, place = sys.argv[-2:]
+ready = int(place) if option == "--ready-fd" else os.open(place, os.O_WRONLY)
 with open(os.environ["MINIPOD_ROOT_DIR"] + "/starts", "a") as file:
     print(os.getpid(), file=file)
 listener = socket.socket(socket.AF_UNIX)
@@ -237,7 +238,8 @@ def test_a_service_that_fails_says_why(
 ) -> None:
     status = MinipodError("no nft here", "install it").to_status()
     agent_is(
-        f"import os, sys; os.write(int(sys.argv[-1]), {json.dumps(status)!r}.encode() + b'\\n')"
+        "import os, sys; os.write(os.open(sys.argv[-1], os.O_WRONLY), "
+        f"{json.dumps(status)!r}.encode() + b'\\n')"
     )
     systemd(0)
     with pytest.raises(MinipodError, match="no nft here"):

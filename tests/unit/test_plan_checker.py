@@ -55,7 +55,7 @@ CGROUP1 = (
 V2 = Facts((CGROUP2,), ALL_CAPABILITIES)
 V1 = Facts(CGROUP1, ALL_CAPABILITIES)
 HYBRID = Facts((BARE_CGROUP2, *CGROUP1), ALL_CAPABILITIES)
-OLD = replace(V2, overlay_appends_layers=False, close_range_marks=False)
+OLD = replace(V2, overlay_appends_layers=False)
 WEAK = replace(V2, can_raise_limits=False, nofile_hard=4096)
 MACHINES = {"v2": V2, "v1": V1, "hybrid": HYBRID, "old kernel": OLD, "no SYS_RESOURCE": WEAK}
 

@@ -606,9 +606,7 @@ def test_fallbacks_for_old_kernels() -> None:
     check(launch)
     assert only(launch, s.NewOverlay).legacy
     assert only(launch, s.NewOverlay).record().flags == ("LEGACY",)
-    assert only(launch, s.CloseRange).record().flags == ("LEGACY",)
     assert not only(container(PLAIN), s.NewOverlay).legacy
-    assert only(container(PLAIN), s.CloseRange).record().flags == ()
 
 
 # ---- what runs ----------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from tests.unit.test_plan_checker import (
     HYBRID,
     LINK,
     MACHINES,
-    OLD,
     UID,
     V1,
     V2,
@@ -257,11 +256,6 @@ def test_cgroups_of_the_sandbox() -> None:
     joined = [step.directory for step in of_kind(launch, s.JoinCgroup)]
     assert len(joined) == 4 and all(path.endswith(f"/{CGROUP}/sandbox") for path in joined)
     assert place(launch, s.JoinCgroup, last=True) < place(launch, s.Unshare)
-
-
-def test_the_sandbox_of_an_old_kernel() -> None:
-    assert only(sandbox(pod(), OLD), s.CloseRange).legacy
-    assert not only(sandbox(pod(), V2), s.CloseRange).legacy
 
 
 # ---- exec ---------------------------------------------------------------------------------------

@@ -1043,6 +1043,26 @@ async def test_stop_lets_go_and_harms_nothing(world: World) -> None:
     assert of(worker).state == "running"
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_worker_that_was_just_woken_can_be_stopped(world: World, turns: int) -> None:
+    worker = world.worker()
+    task = asyncio.ensure_future(worker.run())
+    await world.settle()
+    worker.delete(30)  # so that it sleeps with a timeout
+    await world.settle()
+    worker._wake.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    stopped = task.done()
+    while not task.done():  # the cancellation was swallowed
+        task.cancel()
+        await asyncio.sleep(0)
+    assert stopped
+
+
 # ---- commands -----------------------------------------------------------------------------------
 
 

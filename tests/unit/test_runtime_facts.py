@@ -122,24 +122,18 @@ def test_an_agent_without_a_capability_says_which(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    ("forced", "overlay", "close_range"),
-    [
-        ("", True, True),
-        ("overlay", False, True),
-        ("close_range", True, False),
-        ("overlay,close_range", False, False),
-    ],
+    ("forced", "overlay"),
+    [("", True), ("overlay", False), ("other", True), ("other,overlay", False)],
 )
 def test_fallbacks_can_be_forced(
-    monkeypatch: pytest.MonkeyPatch, forced: str, overlay: bool, close_range: bool
+    monkeypatch: pytest.MonkeyPatch, forced: str, overlay: bool
 ) -> None:
     monkeypatch.setenv(probe.FORCE_FALLBACK, forced)
     monkeypatch.setattr(probe, "_held_capabilities", lambda: (1 << 41) - 1)
     monkeypatch.setattr(probe, "cgroup_hierarchies", lambda: (BARE_CGROUP2,))
     monkeypatch.setattr(native, "overlay_appends_layers", lambda: True)
-    monkeypatch.setattr(native, "close_range_marks", lambda: True)
     facts = probe.gather()
-    assert (facts.overlay_appends_layers, facts.close_range_marks) == (overlay, close_range)
+    assert facts.overlay_appends_layers is overlay
     assert facts.can_raise_limits
     assert facts.memory > 1 << 20
 

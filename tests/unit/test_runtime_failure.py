@@ -68,7 +68,7 @@ def test_a_field_that_the_manifest_does_not_write_has_no_line() -> None:
         (s.SetNs, errno.ENOMEM, "memory"),
         (s.Unshare, errno.ENOSPC, "kernel limit"),
         (s.LoadSeccomp, errno.EPERM, "doctor"),
-        (s.NewOverlay, errno.ENOSYS, "Linux 5.10"),
+        (s.NewOverlay, errno.ENOSYS, "Linux 5.12"),
         (s.Exec, errno.ENOMEM, "memory"),  # the general one, where the step has none of its own
     ],
 )

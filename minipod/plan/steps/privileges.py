@@ -88,15 +88,13 @@ class LoadSeccomp(NamespaceStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseRange(NamespaceStep):
-    """Mark every fd above 2 close-on-exec; *legacy* does so one by one (Linux before 5.11)."""
-
-    legacy: bool = False
+    """Mark every fd above 2 close-on-exec (``close_range(2)``)."""
 
     def describe(self) -> str:
         return "close_range 3- at exec"
 
     def record(self) -> Record:
-        return Record("CLOSE_RANGE", ("LEGACY",) if self.legacy else ())
+        return Record("CLOSE_RANGE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
