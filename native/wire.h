@@ -24,7 +24,7 @@
 #define MP_MAGIC 0x6d706f64
 #define MP_VERSION 1
 #define MP_KEY_SIZE 96 /* "app/0", "sandbox", "exec/7": names a process of the pod */
-#define MP_SLOTS 160   /* fds that one plan can name */
+#define MP_SLOTS 1024  /* fds that one plan can name */
 #define MP_MAX_FDS 16  /* fds in one message */
 #define MP_MAX_STEPS 4096
 #define MP_MAX_PLAN 8388608 /* bytes of one plan */

@@ -36,6 +36,7 @@ from minipod.plan.resources import container_writes, oom_score_adj
 CGROUP, STDIN, STDOUT, STDERR, JOIN, PROC, ROOT, MOUNT, PTY, DEV, SHM, CGROUPFS = range(12)
 EXEC_STDIO = (0, 1, 2)  # an exec brings its own stdin, stdout and stderr first
 TREES = 16
+MAX_VOLUME_MOUNTS = 1000  # what MP_SLOTS of native/wire.h leaves
 
 SANDBOX_NAMESPACES = ("mnt", "net", "uts", "ipc")
 
@@ -60,12 +61,18 @@ def compile_container(
 ) -> tuple[s.Step, ...]:
     """Return the host steps that start one run of *container*."""
     at = f"spec.containers[{pod.spec.containers.index(container)}]"
+    if len(container.volume_mounts) > MAX_VOLUME_MOUNTS:
+        raise UsageError(
+            f"{at}.volumeMounts: {len(container.volume_mounts)} are more than {MAX_VOLUME_MOUNTS}",
+            "mount a directory that holds several of them",
+        )
     directory = container_dir(context.pod_dir, container.name, run.attempt)
     logs = f"{context.log_dir}/{container.name}"
     namespace_steps = (
         *_prepare(pod, container, context, run, facts, at),
         *_root_mounts(pod, container, facts),
         *_volume_mounts(pod, container, context, at),
+        *_etc_files(container),
         *_hide(facts),
         *_pivot(container, run, at),
         *_finish(pod, container, context, run, facts, at),
@@ -241,6 +248,13 @@ def _root_mounts(pod: Pod, container: Container, facts: Facts) -> list[s.Namespa
             s.Attach(slot=MOUNT, path="/dev/mqueue", root=ROOT, no_symlinks=True),
         ]
     result += _cgroup_mounts(facts)
+    return result
+
+
+def _etc_files(container: Container) -> list[s.NamespaceStep]:
+    """The pod's own files come on top of the volumes, so that one on /etc does not hide them (containerd's order)."""
+    own = {_clean(mount.mount_path) for mount in container.volume_mounts}
+    result: list[s.NamespaceStep] = []
     for name in ("hosts", "resolv.conf", "hostname"):
         if f"/etc/{name}" not in own:
             result += [

@@ -100,7 +100,9 @@ def launch_failed(
             remedy(launch, error.errno),
         )
     if error.step == -1:
-        how = signal.Signals(error.detail & 0x7F).name if error.detail & 0x7F else "an exit"
+        number = error.detail & 0x7F
+        names = {member.value: member.name for member in signal.Signals}
+        how = names.get(number, f"signal {number}") if number else "an exit"
         return StepFailed(
             f"{whose}: {launch.key} was ended by {how} while it was set up",
             "raise resources.limits.memory" if how == "SIGKILL" else "",

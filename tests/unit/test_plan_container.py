@@ -659,3 +659,21 @@ def test_the_second_container_is_named_in_its_sources() -> None:
     sources = {step.source for step in launch.steps if step.source.startswith("spec.containers")}
     assert sources and all(source.startswith("spec.containers[1]") for source in sources)
     assert launch.source == "spec.containers[1]"
+
+
+def test_the_pods_files_come_on_top_of_a_volume_on_etc() -> None:
+    one = with_mounts(
+        [Volume(name="v", empty_dir=EmptyDirVolumeSource())],
+        VolumeMount(name="v", mount_path="/etc"),
+    )
+    paths = [step.path for step in container(one).steps if isinstance(step, s.Attach)]
+    assert paths.index("/etc") < paths.index("/etc/hosts")
+
+
+def test_more_volume_mounts_than_slots_are_refused_with_words() -> None:
+    many = [VolumeMount(name="v", mount_path=f"/m{n}") for n in range(1001)]
+    with pytest.raises(UsageError, match="1001 are more than 1000"):
+        container(with_mounts([Volume(name="v", empty_dir=EmptyDirVolumeSource())], *many))
+    check(
+        container(with_mounts([Volume(name="v", empty_dir=EmptyDirVolumeSource())], *many[:1000]))
+    )
