@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer.main
@@ -94,6 +94,14 @@ def check_error(
     assert [line[:8] for line in lines[1:]] == ["  hint: "] * hint, done
     for word in words:
         assert word in done.stderr, (word, done)
+
+
+def verbs(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield ``minipod`` itself, every verb, and every verb of a verb, each with its command."""
+    command = command or typer.main.get_command(app)
+    yield path, command
+    for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
+        yield from verbs(command.get_command(None, name), (*path, name))
 
 
 def understand(words: list[str]) -> None:

@@ -38,7 +38,7 @@ from minipod.plan import (
 from minipod.plan import steps as s
 from minipod.plan.defaults import CAPABILITIES
 
-SLOTS = 160  # MP_SLOTS of native/wire.h
+SLOTS = 1024  # MP_SLOTS of native/wire.h
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
 _MNT, _CGROUP = 0x00020000, 0x02000000
 

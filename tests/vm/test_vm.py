@@ -168,7 +168,7 @@ def test_limits_and_privileges(vm: Vm, run: Callable[..., dict[str, Any]]) -> No
 def test_processes_are_born_in_their_cgroup(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
     run("born", "sleep", "1000")
     script = """
-    shim=$(pgrep -f 'minipod-shim default/born')
+    shim=$(pgrep -x minipod-shim)
     strace -f -o /root/born.strace -e trace=clone3 -p $shim 2>/root/born.err &
     until grep -q attached /root/born.err; do sleep 0.1; done
     minipod exec born -- cat /proc/self/cgroup
@@ -180,14 +180,15 @@ def test_processes_are_born_in_their_cgroup(vm: Vm, run: Callable[..., dict[str,
 
 
 def test_devices_are_filtered(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
-    run("devices", "sleep", "1000", securityContext={"capabilities": {"add": ["MKNOD"]}})
-    # The node can be made (nobody is harmed by it); to open it takes more. The null device is the counter-proof.
-    script = "mknod /dev/n c 1 3 && cat /dev/n && mknod /dev/d b 254 0 && cat /dev/d"
-    done = vm.run("minipod", "exec", "devices", "--", "sh", "-c", script, check=False)
+    run("devices", "sleep", "1000")
+    # A container cannot make nodes (no MKNOD), so we do. The null device is the counter-proof.
+    disk = vm.sh("stat -c '%Hr %Lr' /dev/vda").strip()
+    dev = f"/proc/{container_pid(vm, 'devices')}/root/dev"
+    vm.sh(f"mknod -m 666 {dev}/n c 1 3; mknod -m 666 {dev}/d b {disk}; head -c1 {dev}/d >/dev/null")
+    vm.run("minipod", "exec", "devices", "--", "cat", "/dev/n")
+    done = vm.run("minipod", "exec", "devices", "--", "head", "-c1", "/dev/d", check=False)
     assert done.returncode == 1
-    assert done.stderr.strip().endswith("can't open '/dev/d': Operation not permitted")
-    major = vm.sh("stat -c %t /dev/vda").strip()
-    assert int(major, 16) == 254, "the test is about the disk"
+    assert "/dev/d: Operation not permitted" in done.stderr
 
 
 def test_out_of_memory_is_told(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
@@ -224,13 +225,15 @@ def test_a_terminal(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
 
 
 def test_network(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
-    server = run("server", "sh", "-c", "echo hello >/tmp/f; exec httpd -f -p 8080 -h /tmp")
+    server = run("server", "/probe", "tcp-serve", "8080", image="localhost/layers:1")
     address = server["status"]["podIP"]
-    run("client", "sleep", "1000")
-    fetch = ["wget", "-T", "20", "-q", "-O", "-", f"http://{address}:8080/f"]
-    until(lambda: vm.run("busybox", *fetch, check=False).returncode == 0, "the server answers")
-    assert vm.run("busybox", *fetch).stdout == "hello\n"
-    assert vm.run("minipod", "exec", "client", "--", *fetch).stdout == "hello\n"
+    run("client", "/probe", "report", "hold", image="localhost/layers:1")
+    host = f"import socket; print(socket.create_connection(('{address}', 8080), 60).recv(64))"
+    until(lambda: vm.run("python3", "-c", host, check=False).returncode == 0, "the server answers")
+    assert vm.run("python3", "-c", host).stdout == "b'10.99.0.1'\n", "who asks is told its address"
+    command = ["minipod", "exec", "client", "--", "/probe", "tcp-connect", address, "8080"]
+    client = get(vm, "client")["status"]["podIP"]
+    assert json.loads(vm.run(*command).stdout) == {"answer": client}
     assert "table inet minipod" in vm.sh("nft list tables")
 
 
@@ -239,7 +242,6 @@ def test_network(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
 ENDS = {
     "killed": "systemctl kill --signal=KILL --kill-whom=main minipod-agent",
     "restarted": "systemctl restart minipod-agent",
-    "stopped": "systemctl stop minipod-agent",
     "told": "minipod agent stop",
 }
 
@@ -288,7 +290,6 @@ def test_the_shipped_unit(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
         until(lambda: agent_pid(vm) not in (old, "0"), "systemd starts it again")
         assert get(vm, "served")["status"]["phase"] == "Running"
         assert processes(vm, pod_cgroup(pod)) == before
-        vm.run("minipod", "delete", "pod", "served", "--grace-period=0")
     finally:
         vm.sh(f"systemctl stop minipod-agent || true; rm {UNIT}; systemctl daemon-reload")
 
