@@ -76,8 +76,11 @@ MASKED = (
     "getty.target",
     "serial-getty@ttyS0.service",
     "systemd-pstore.service",
+    "systemd-logind.service",
     "systemd-timesyncd.service",
+    "systemd-udev-trigger.service",
     "systemd-update-utmp.service",
+    "systemd-user-sessions.service",
 )
 
 

@@ -22,6 +22,8 @@ from tests.vm.image import PYTHON, TOP, Image
 
 BOOT_TIMEOUT = 300.0  # seconds; without KVM on a busy machine it takes some
 MEMORY = 2048  # MiB
+# x86-64-v2 and no more: libraries would choose AVX where they can, which is slow to emulate.
+CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
 SOURCES = "/src"  # where the guest has this checkout
 COPIED = ("minipod", "native", "tests", "examples", "docs", "pyproject.toml", "Makefile")
 
@@ -61,7 +63,7 @@ class Vm:
                         "-nodefaults",
                         "-no-user-config",
                     ),
-                    *("-machine", "q35,usb=off", "-accel", "tcg,thread=multi", "-cpu", "max"),
+                    *("-machine", "q35,usb=off", "-accel", "tcg,thread=multi", "-cpu", CPU),
                     *("-smp", "2", "-m", str(MEMORY), "-display", "none", "-no-reboot"),
                     *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", words),
                     *("-serial", f"file:{directory}/console"),
