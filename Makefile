@@ -13,6 +13,7 @@ VENV := .venv
 BUILD := .build
 BIN := $(VENV)/bin
 PREFIX ?= /opt/minipod
+UNIT := /usr/local/lib/systemd/system/minipod-agent.service
 
 # The first Python that is new enough; asked when needed, because `make setup` may be what installs it.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
@@ -22,6 +23,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
 TEST_PACKAGES := clang-format iproute2 strace util-linux
+# tests/vm: a Debian in QEMU.
+VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86
 
 NATIVE_SOURCES := $(wildcard native/*.[ch]) native/Makefile minipod/native/_build.py
 
@@ -77,13 +80,18 @@ run: setup $(BUILD)/busybox.tar ## run examples/hello.yaml to its end
 
 .PHONY: test-setup
 test-setup: setup ## what `make test` needs besides `make setup`
-	$(call install-packages,$(TEST_PACKAGES))
+	$(call install-packages,$(TEST_PACKAGES) $(VM_PACKAGES))
 	@$(MAKE) -C native BUILDDIR=$(CURDIR)/$(BUILD)/native sanitize
 
 # The variable is named because sudo clears the environment.
 .PHONY: test
 test: test-setup ## all tests, as root; ARGS='tests/unit -k name' for some, MINIPOD_TEST_STRICT=1 forbids skips
 	$(SUDO) env MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT) $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-vm
+test-vm: test-setup ## what needs systemd and cgroup v2, in a virtual machine, with the tests of tests/root
+	$(SUDO) env MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT) MINIPOD_TEST_VM_ALL=1 \
+	  $(BIN)/python -m pytest tests/vm $(ARGS)
 
 .PHONY: lint
 lint: test-setup ## ruff, mypy, clang-format: they must have nothing to say
@@ -112,10 +120,13 @@ install: packages ## install to PREFIX (/opt/minipod), with a link in /usr/local
 	$(SUDO) $(PREFIX)/bin/python -m pip install --quiet --force-reinstall \
 	  --no-index --find-links $(BUILD)/wheel minipod
 	$(SUDO) ln -sfn $(PREFIX)/bin/minipod /usr/local/bin/minipod
+	sed 's,/opt/minipod,$(PREFIX),' minipod/agent/minipod-agent.service >$(BUILD)/minipod-agent.service
+	$(SUDO) install -D -m 0644 $(BUILD)/minipod-agent.service $(UNIT)
+	[ ! -d /run/systemd/system ] || $(SUDO) systemctl daemon-reload
 
 .PHONY: uninstall
 uninstall: ## undo `make install`; pods, images and logs stay
-	$(SUDO) rm -rf $(PREFIX)
+	$(SUDO) rm -rf $(PREFIX) $(UNIT)
 	[ "$$(readlink /usr/local/bin/minipod)" != $(PREFIX)/bin/minipod ] || $(SUDO) rm /usr/local/bin/minipod
 
 .PHONY: clean

@@ -21,7 +21,7 @@ TOP_LEVEL = {
 }
 # Made by tools, ignored by git.
 GENERATED = {"build", "dist", "minipod.egg-info"}
-SOURCES = {".py", ".c", ".h", ".sh", ".toml", ".yaml", ".yml", ".service", ".nft"}
+SOURCES = {".py", ".c", ".h", ".sh", ".toml", ".service"}
 SOURCE_NAMES = {"Makefile", "Vagrantfile", "busybox-image", "run", ".clang-format"}
 
 
