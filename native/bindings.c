@@ -31,7 +31,7 @@ __attribute__((noreturn)) static void spawned(int exe_fd, const int *fds, int co
 int mp_spawn(int exe_fd, const int *fds, int count, const char *name, const char *label, int *pidfd) {
   char *argv[] = {(char *)(uintptr_t)name, (char *)(uintptr_t)label, NULL};
   sigset_t all, before, none;
-  if (count > 16) return -EINVAL;
+  if (count < 0 || count > 16) return -EINVAL;
   sigemptyset(&none);
   sigfillset(&all);
   /* No signal handler of Python's may run in the child, on our stack. */
@@ -43,7 +43,10 @@ int mp_spawn(int exe_fd, const int *fds, int count, const char *name, const char
   if (pid < 0) return -error;
   /* Not yet waited for, so the pid is still its own. */
   *pidfd = (int)sys_result(syscall(434 /* pidfd_open */, pid, 0));
-  return *pidfd < 0 ? *pidfd : (int)pid;
+  if (*pidfd >= 0) return (int)pid;
+  kill(pid, SIGKILL);
+  RETRY(waitpid(pid, NULL, 0));
+  return *pidfd;
 }
 
 int mp_inotify_init(void) { return (int)sys_result(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)); }

@@ -25,6 +25,7 @@ static int open_log(struct logfile *log) {
 }
 
 int log_open(struct logfile *log, const char *path, uint64_t max_bytes, uint32_t max_files) {
+  if (strlen(path) + sizeof ".4294967295" > PATH_MAX) return -ENAMETOOLONG;
   *log = (struct logfile){.fd = -1, .max_bytes = max_bytes, .max_files = max_files, .path = strdup(path)};
   if (!log->path) return -ENOMEM;
   int r = open_log(log);
@@ -38,10 +39,14 @@ void log_close(struct logfile *log) {
   *log = (struct logfile){.fd = -1};
 }
 
-/* 0.log.3 is dropped for 0.log.2 and so on; 0.log.1 is the newest of the old ones. */
+/* 0.log.3 is dropped for 0.log.2 and so on; 0.log.1 is the newest of the old ones. A single file starts anew. */
 static void rotate(struct logfile *log) {
   char from[PATH_MAX], to[PATH_MAX];
-  for (uint32_t i = log->max_files > 1 ? log->max_files - 1 : 0; i > 0; i--) {
+  if (log->max_files < 2) {
+    if (ftruncate(log->fd, 0) == 0) log->size = 0;
+    return;
+  }
+  for (uint32_t i = log->max_files - 1; i > 0; i--) {
     if (i > 1)
       snprintf(from, sizeof from, "%s.%u", log->path, i - 1);
     else
@@ -62,10 +67,17 @@ static struct output output;
 
 static void flush(struct logfile *log) {
   size_t done = 0;
+  if (log->fd < 0 && output.used) open_log(log); /* it could not be opened after a rotation: the disk was full */
   while (done < output.used && log->fd >= 0) {
     ssize_t n = (ssize_t)RETRY(write(log->fd, output.data + done, output.used - done));
     if (n <= 0) break;
     done += (size_t)n;
+  }
+  if (done < output.used && done > 0) {
+    /* The disk is full in the middle of a line: without it the next one, when there is room again, starts right. */
+    const char *end = memrchr(output.data, '\n', done);
+    done = end ? (size_t)(end + 1 - output.data) : 0;
+    if (ftruncate(log->fd, (off_t)(log->size + done)) < 0) done = 0;
   }
   log->size += done;
   output.used = 0;
@@ -97,7 +109,11 @@ int stream_open(struct stream *stream, int fd, const char *name) {
   return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-void stream_close(struct stream *stream) {
+void stream_close(struct stream *stream, struct logfile *log) {
+  if (stream->used) {
+    emit(stream, log, 'F', stream->line, stream->used);
+    flush(log);
+  }
   close_fd(&stream->fd);
   if (stream->line) munmap(stream->line, LOG_LINE);
   *stream = (struct stream){.fd = -1};
@@ -106,12 +122,7 @@ void stream_close(struct stream *stream) {
 int stream_pump(struct stream *stream, struct logfile *log) {
   ssize_t n = (ssize_t)RETRY(read(stream->fd, stream->line + stream->used, LOG_LINE - stream->used));
   if (n < 0 && errno == EAGAIN) return 0;
-  if (n <= 0) { /* a pty says EIO when its last slave is closed */
-    if (stream->used) emit(stream, log, 'F', stream->line, stream->used);
-    stream->used = 0;
-    flush(log);
-    return -1;
-  }
+  if (n <= 0) return -1; /* a pty says EIO when its last slave is closed */
   size_t end = stream->used + (size_t)n, start = 0;
   for (size_t i = stream->used; i < end; i++) {
     if (stream->line[i] != '\n') continue;

@@ -29,7 +29,8 @@ void log_close(struct logfile *log);
 
 /* Take over fd, which becomes non-blocking. Returns 0 or -errno. */
 int stream_open(struct stream *stream, int fd, const char *name);
-void stream_close(struct stream *stream);
+/* Log what there is of a line that has not ended, and close the fd. */
+void stream_close(struct stream *stream, struct logfile *log);
 
 /* Read once and log the lines. Returns 1 when there may be more, 0 when there is nothing now, -1 at the end. */
 int stream_pump(struct stream *stream, struct logfile *log);

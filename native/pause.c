@@ -32,8 +32,10 @@ int main(void) {
     siginfo_t info;
     int sig = sigwaitinfo(&set, &info);
     if (sig < 0 && errno != EINTR) return 3;
-    /* As pid 1 of a shared PID namespace only the outside may end us (it shows as pid 0): a container may not. */
-    if ((sig == SIGTERM || sig == SIGINT) && (getpid() != 1 || info.si_pid == 0)) return 0;
+    /* As pid 1 of a shared PID namespace only the outside may end us: it shows as pid 0. A container may not, and
+     * what it can forge with rt_sigqueueinfo(2) is never SI_USER. */
+    int outside = info.si_code == SI_USER && info.si_pid == 0;
+    if ((sig == SIGTERM || sig == SIGINT) && (getpid() != 1 || outside)) return 0;
     while (waitpid(-1, NULL, WNOHANG) > 0) {
     }
   }

@@ -13,8 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -50,6 +52,7 @@ enum source { SRC_LISTEN = 1, SRC_AGENT, SRC_SIGNAL, SRC_REPORT, SRC_OUT, SRC_ER
 static struct proc *procs[MAX_PROCS];
 static struct shim_self self = {.pause_fd = FD_PAUSE};
 static int epoll_fd, signal_fd, agent_fd = -1;
+static int shutting_down;
 static uint32_t shutdown_serial;
 
 static uint64_t now_ns(void) {
@@ -63,11 +66,22 @@ static int watch(int fd, enum source source, int index) {
   return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+/* Unwatched by hand: a clone that has not yet come to close its copy would keep the events of a closed fd coming. */
+static void unwatch(int fd) {
+  if (fd >= 0) epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
 /* ---- towards the agent ------------------------------------------------------------------------------------- */
 
+/* A serial means something only on the connection that it came by; the next agent counts from 1 again. */
 static void drop_agent(void) {
+  if (agent_fd < 0) return;
+  unwatch(agent_fd);
+  shutdown(agent_fd, SHUT_RDWR); /* seen by the agent even while a clone has a copy */
   close_fd(&agent_fd);
-  agent_fd = -1;
+  shutdown_serial = 0;
+  for (int i = 0; i < MAX_PROCS; i++)
+    if (procs[i]) procs[i]->serial = 0;
 }
 
 /* An agent that does not read is an agent that is gone: it asks for the state when it comes back. */
@@ -123,13 +137,23 @@ static void drop_sent(struct proc *p) {
   p->sent_count = 0;
 }
 
+static void end_stream(struct proc *p, struct stream *stream) {
+  unwatch(stream->fd);
+  stream_close(stream, &p->log);
+}
+
+static void end_report(struct proc *p) {
+  unwatch(p->report);
+  close_fd(&p->report);
+}
+
 static void forget(int index) {
   struct proc *p = procs[index];
-  stream_close(&p->out);
-  stream_close(&p->err);
+  end_stream(p, &p->out);
+  end_stream(p, &p->err);
   log_close(&p->log);
   close_fd(&p->pidfd);
-  close_fd(&p->report);
+  end_report(p);
   close_fd(&p->stdin_fd);
   drop_sent(p);
   free(p);
@@ -140,7 +164,7 @@ static void pump(struct proc *p, struct stream *stream, int reads) {
   int r = 1;
   while (stream->fd >= 0 && r == 1 && reads-- > 0) {
     r = stream_pump(stream, &p->log);
-    if (r < 0) stream_close(stream);
+    if (r < 0) end_stream(p, stream);
   }
 }
 
@@ -170,6 +194,34 @@ static void failed(int index) {
   forget(index);
 }
 
+/* The first failure is the one that is told. */
+static void fail(struct proc *p, const struct mp_report *report, int err) {
+  if (p->failed) return;
+  p->failed = 1;
+  p->entry.step = report->step;
+  p->entry.detail = report->detail;
+  p->entry.status = err;
+}
+
+/* Take over an fd that a plan sends up: the terminal to be logged, or one for the agent. Returns 0 or -errno. */
+static int take_fd(int index, int fd) {
+  struct proc *p = procs[index];
+  if (p->stdio == MP_STDIO_TTY_LOG && p->out.fd < 0) {
+    /* We hold the slave as well: a program that closes it to open it again must not see its terminal hang up. */
+    p->stdin_fd = ioctl(fd, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    int held = p->stdin_fd < 0 ? -errno : 0;
+    int r = stream_open(&p->out, fd, "stdout");
+    if (r == 0) r = held;
+    return r < 0 ? r : watch(fd, SRC_OUT, index);
+  }
+  if (p->sent_count == MP_MAX_FDS) {
+    close_fd(&fd);
+    return -EMFILE;
+  }
+  p->sent[p->sent_count++] = fd;
+  return 0;
+}
+
 /* Take in what a child reports between clone and exec. */
 static void on_report(int index) {
   struct proc *p = procs[index];
@@ -188,24 +240,17 @@ static void on_report(int index) {
     struct cmsghdr *rights = n > 0 ? CMSG_FIRSTHDR(&header) : NULL;
     if (rights && rights->cmsg_type == SCM_RIGHTS) memcpy(&fd, CMSG_DATA(rights), sizeof fd);
     if (n <= 0) { /* its end was closed: by exec, or by death */
-      close_fd(&p->report);
-      p->report = -1;
+      end_report(p);
       if (p->ready && !p->failed) started(p);
       return;
     }
     if (report.type == MP_REPORT_READY) p->ready = 1;
-    if (report.type == MP_REPORT_FAILED) {
-      p->failed = 1;
-      p->entry.step = report.step;
-      p->entry.detail = report.detail;
-      p->entry.status = report.err;
-    }
-    if (fd >= 0 && p->stdio == MP_STDIO_TTY_LOG && p->out.fd < 0) {
-      if (stream_open(&p->out, fd, "stdout") < 0 || watch(fd, SRC_OUT, index) < 0) stream_close(&p->out);
-    } else if (fd >= 0 && p->sent_count < MP_MAX_FDS) {
-      p->sent[p->sent_count++] = fd;
-    } else {
-      close_fd(&fd);
+    if (report.type == MP_REPORT_FAILED) fail(p, &report, report.err);
+    if (report.type == MP_REPORT_FD) {
+      int r = fd < 0 ? -EMFILE : take_fd(index, fd);
+      if (r == 0) continue;
+      fail(p, &report, -r);
+      sys_pidfd_send_signal(p->pidfd, SIGKILL);
     }
   }
 }
@@ -213,10 +258,6 @@ static void on_report(int index) {
 static void on_exit_of(int index, int status) {
   struct proc *p = procs[index];
   on_report(index);
-  if (p->report >= 0) { /* cannot happen: its only other end died with it */
-    close_fd(&p->report);
-    p->report = -1;
-  }
   if (p->entry.state == MP_STARTING) {
     if (!p->failed) p->entry.status = status;
     failed(index);
@@ -230,9 +271,7 @@ static void on_exit_of(int index, int status) {
   p->entry.status = status;
   p->entry.finished_ns = now_ns();
   close_fd(&p->pidfd);
-  p->pidfd = -1;
   close_fd(&p->stdin_fd);
-  p->stdin_fd = -1;
   if (p->entry.kind != MP_KIND_EXEC) record_exit(&p->entry);
   struct mp_msg message = p->entry;
   message.type = MP_EXITED;
@@ -254,6 +293,23 @@ static int reap(void) {
   return !(pid < 0 && errno == ECHILD);
 }
 
+/* Kill our children, orphans of the pod among them. Their pids are their own: nobody reaps them but us. */
+static void kill_children(void) {
+  char list[4096];
+  _cleanup_fd_ int fd = open("/proc/thread-self/children", O_RDONLY | O_CLOEXEC);
+  ssize_t size = fd < 0 ? -1 : (ssize_t)RETRY(read(fd, list, sizeof list));
+  int pid = 0;
+  /* A number that the buffer cuts off has no space after it; its turn comes with the next death. */
+  for (ssize_t i = 0; i < size; i++) {
+    if (list[i] != ' ') {
+      pid = pid * 10 + (list[i] - '0');
+      continue;
+    }
+    if (pid > 0) kill(pid, SIGKILL);
+    pid = 0;
+  }
+}
+
 /* ---- requests ---------------------------------------------------------------------------------------------- */
 
 static int setup_proc(int index, const struct mp_msg *request, const struct plan *plan, const struct launched *child) {
@@ -269,20 +325,22 @@ static int setup_proc(int index, const struct mp_msg *request, const struct plan
   p->pidfd = child->pidfd;
   p->report = child->report;
   p->stdin_fd = child->stdin_fd;
-  if (child->stdout_fd >= 0) {
-    if ((r = stream_open(&p->out, child->stdout_fd, "stdout")) < 0) return r;
-    if ((r = watch(child->stdout_fd, SRC_OUT, index)) < 0) return r;
-  }
+  /* Both owned before either can fail. */
+  if (child->stdout_fd >= 0) r = stream_open(&p->out, child->stdout_fd, "stdout");
   if (child->stderr_fd >= 0) {
-    if ((r = stream_open(&p->err, child->stderr_fd, "stderr")) < 0) return r;
-    if ((r = watch(child->stderr_fd, SRC_ERR, index)) < 0) return r;
+    int s = stream_open(&p->err, child->stderr_fd, "stderr");
+    r = r < 0 ? r : s;
   }
-  return watch(p->report, SRC_REPORT, index);
+  if (r == 0 && p->out.fd >= 0) r = watch(p->out.fd, SRC_OUT, index);
+  if (r == 0 && p->err.fd >= 0) r = watch(p->err.fd, SRC_ERR, index);
+  return r < 0 ? r : watch(p->report, SRC_REPORT, index);
 }
 
 /* Returns 0 when the answer comes later, or -errno for one now. */
 static int launch_plan(const struct mp_msg *request, const struct plan *plan, int *fds, int count) {
   int index = 0, join = -1, r;
+  if (shutting_down) return -ESHUTDOWN;
+  if (request->key[0] == 0) return -EBADMSG;
   if (find(request->key) >= 0) return -EEXIST;
   while (index < MAX_PROCS && procs[index]) index++;
   if (index == MAX_PROCS) return -EUSERS;
@@ -322,11 +380,12 @@ static int on_launch(const struct mp_msg *request, int *fds, int count) {
   struct plan plan;
   struct stat st;
   if (count < 1) return -EBADMSG;
+  /* Sealed by the agent against change; we check, before anything else, because the child reads it while it runs. */
+  int wanted = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
+  int seals = fcntl(fds[0], F_GET_SEALS); /* -1 for what is no memfd, which has all bits set */
+  if (seals < 0 || (seals & wanted) != wanted) return -EPERM;
   if (fstat(fds[0], &st) < 0) return -errno;
   if (st.st_size <= 0 || st.st_size > MP_MAX_PLAN) return -EMSGSIZE;
-  /* Sealed by the agent against change; we check, because the child reads it while it runs. */
-  int wanted = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW;
-  if ((fcntl(fds[0], F_GET_SEALS) & wanted) != wanted) return -EPERM;
   void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fds[0], 0);
   if (data == MAP_FAILED) return -errno;
   int r = plan_validate(&plan, data, (size_t)st.st_size);
@@ -354,7 +413,8 @@ static void on_state(const struct mp_msg *request) {
 }
 
 static void on_shutdown(const struct mp_msg *request) {
-  shutdown_serial = request->serial ? request->serial : 1;
+  shutting_down = 1;
+  shutdown_serial = request->serial;
   for (int i = 0; i < MAX_PROCS; i++)
     if (procs[i] && procs[i]->pidfd >= 0) sys_pidfd_send_signal(procs[i]->pidfd, SIGKILL);
 }
@@ -366,12 +426,13 @@ static void on_forget(const struct mp_msg *request) {
   answer(request->serial, r < 0 ? MP_ERROR : MP_OK, -r);
 }
 
-static void handle(struct mp_msg *request, int *fds, int count) {
+/* `lost` says that not all fds of the message arrived: too many for it, or for us. */
+static void handle(struct mp_msg *request, int *fds, int count, int lost) {
   int r = 0;
   request->key[MP_KEY_SIZE - 1] = 0;
   switch (request->type) {
     case MP_LAUNCH:
-      if ((r = on_launch(request, fds, count)) < 0) {
+      if ((r = lost ? -EMFILE : on_launch(request, fds, count)) < 0) {
         struct mp_msg message = {.type = MP_FAILED, .serial = request->serial, .status = -r, .step = -2};
         memcpy(message.key, request->key, sizeof message.key);
         tell(&message, NULL, 0);
@@ -416,7 +477,10 @@ static void on_agent(void) {
     count = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
     memcpy(fds, CMSG_DATA(c), (size_t)count * sizeof(int));
   }
-  if (n == (ssize_t)sizeof request) handle(&request, fds, count);
+  if (n == (ssize_t)sizeof request && !(header.msg_flags & MSG_TRUNC))
+    handle(&request, fds, count, header.msg_flags & MSG_CTRUNC);
+  else
+    drop_agent(); /* it speaks another language: better gone than waiting for an answer */
   for (int i = 0; i < count; i++) close_fd(&fds[i]); /* launch() has set to -1 what it took */
 }
 
@@ -471,7 +535,8 @@ static int loop(void) {
     for (int i = 0; i < count; i++) dispatch(events[i].data.u64);
     /* After the batch. An event in it whose process is gone, and its place taken, is a read that finds nothing. */
     int children = reap();
-    if (shutdown_serial && !children) {
+    if (shutting_down && children) kill_children();
+    if (shutting_down && !children) {
       answer(shutdown_serial, MP_OK, 0);
       return 0;
     }
@@ -480,6 +545,7 @@ static int loop(void) {
 
 static int setup(void) {
   struct stat st;
+  struct rlimit files;
   sigset_t mask;
   int closed = sys_close_range(FD_PAUSE + 1, ~0U, 0);
   if (closed < 0) return closed;
@@ -488,6 +554,10 @@ static int setup(void) {
   sigemptyset(&mask);
   sigaddset(&mask, SIGCHLD);
   if ((signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK)) < 0) return -errno;
+  /* Five fds per container are more than the usual soft limit. */
+  if (getrlimit(RLIMIT_NOFILE, &files) < 0) return -errno;
+  files.rlim_cur = files.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &files) < 0) return -errno;
   if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return -errno;
   if (prctl(PR_SET_NAME, "minipod-shim", 0, 0, 0) < 0) return -errno;
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) return -errno;

@@ -96,7 +96,7 @@ static int do_rlimit(struct child *c, const struct mp_step *s) {
 static int write_all(int fd, const char *data, size_t size) {
   while (size > 0) {
     ssize_t n = (ssize_t)RETRY(write(fd, data, size));
-    if (n < 0) return -errno;
+    if (n <= 0) return n < 0 ? -errno : -EIO;
     data += n;
     size -= (size_t)n;
   }
@@ -133,6 +133,7 @@ static int do_hostname(struct child *c, const struct mp_step *s) {
 
 static int do_link_up(struct child *c, const struct mp_step *s) {
   struct ifreq request = {0};
+  if (strlen(text(c, s, 0)) >= sizeof request.ifr_name) return -ENODEV;
   _cleanup_fd_ int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   snprintf(request.ifr_name, sizeof request.ifr_name, "%s", text(c, s, 0));
@@ -150,16 +151,17 @@ static int do_netlink(struct child *c, const struct mp_step *s) {
 }
 
 static int do_open(struct child *c, const struct mp_step *s) {
-  int root = slot_get(c, s->root);
-  int fd =
-      root >= 0 ? path_open(root, text(c, s, 0), (int)s->num[0], 1) : open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC);
-  if (fd < 0) return root >= 0 ? fd : -errno;
+  int below = s->root >= 0; /* by the plan, not by what is in the slot: an empty one must not mean our own root */
+  int fd = below ? path_open(slot_get(c, s->root), text(c, s, 0), (int)s->num[0], 1)
+                 : open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC);
+  if (fd < 0) return below ? fd : -errno;
   slot_set(c, s->out, fd);
   return 0;
 }
 
 static int do_send_fd(struct child *c, const struct mp_step *s) {
-  return report_send(c->report, MP_REPORT_FD, (int)s->index, 0, 0, slot_get(c, s->in));
+  int fd = slot_get(c, s->in);
+  return fd < 0 ? -EBADF : report_send(c->report, MP_REPORT_FD, (int)s->index, 0, 0, fd);
 }
 
 static int do_stdio(struct child *c, const struct mp_step *s) {
@@ -318,7 +320,7 @@ static int make_mount_point(int root, const struct mp_step *s, const char *path)
 static int do_attach(struct child *c, const struct mp_step *s) {
   int tree = slot_get(c, s->in), root = slot_get(c, s->root);
   const char *path = text(c, s, 0);
-  if (root < 0) /* our own mount namespace's root: only for a sandbox or rootfs, at a path that we made */
+  if (s->root < 0) /* our own mount namespace's root: only for a sandbox or rootfs, at a path that we made */
     return sys_move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
   _cleanup_fd_ int at = path_open(root, path, O_PATH, no_symlinks(s));
   if (at == -ENOENT && (s->flags & (MP_F_CREATE_DIR | MP_F_CREATE_FILE))) {
@@ -327,9 +329,11 @@ static int do_attach(struct child *c, const struct mp_step *s) {
     at = path_open(root, path, O_PATH, no_symlinks(s));
   }
   if (at < 0) return at;
-  /* Nothing goes on top of procfs, wherever a link of the image leads (runc CVE-2019-19921); masks have their own way. */
   struct statfs fs;
-  if (fstatfs(at, &fs) < 0) return -errno;
+  struct stat from, to;
+  if (fstatfs(at, &fs) < 0 || fstat(at, &to) < 0 || fstat(tree, &from) < 0) return -errno;
+  if (S_ISDIR(from.st_mode) != S_ISDIR(to.st_mode)) return -ENOTDIR;
+  /* Nothing goes on top of procfs, wherever a link of the image leads (runc CVE-2019-19921); masks have their own way. */
   if (fs.f_type == PROC_SUPER_MAGIC) return -EXDEV;
   return sys_move_mount(tree, "", at, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
@@ -480,6 +484,14 @@ static int do_open_pty(struct child *c, const struct mp_step *s) {
 
 /* ---- privileges, last -------------------------------------------------------------------------------------- */
 
+/* Whether fd is an anonymous pipe, or our own controlling terminal: not a FIFO of the host, nor its user's terminal. */
+static int is_own_stdio(int fd) {
+  struct statfs fs;
+  pid_t sid;
+  if (fstatfs(fd, &fs) < 0) return -errno;
+  return fs.f_type == PIPEFS_MAGIC || (ioctl(fd, TIOCGSID, &sid) == 0 && sid == getsid(0));
+}
+
 static int do_identity(struct child *c, const struct mp_step *s) {
   uid_t uid = (uid_t)s->num[0];
   gid_t gid = (gid_t)s->num[1];
@@ -488,10 +500,10 @@ static int do_identity(struct child *c, const struct mp_step *s) {
   memcpy(groups, text(c, s, 0), s->num[2] * sizeof(gid_t));
   if (s->flags & MP_F_STDIO_OWNER)
     for (int fd = 0; fd < 3; fd++) {
-      struct stat st;
-      /* Pipes and ptys only, so that /dev/stdout can be opened again by the new user; never a file of the host. */
-      if (fstat(fd, &st) < 0) return -errno;
-      if ((S_ISFIFO(st.st_mode) || isatty(fd)) && fchown(fd, uid, (gid_t)-1) < 0) return -errno;
+      /* So that /dev/stdout can be opened again by the new user. */
+      int own = is_own_stdio(fd);
+      if (own < 0) return own;
+      if (own && fchown(fd, uid, (gid_t)-1) < 0) return -errno;
     }
   /* Raw calls: libc's wrappers broadcast to threads, and we have none. Groups before gid before uid, because each
    * needs the privilege that the next gives up. */
@@ -680,9 +692,13 @@ static int operands_fit(const struct plan *plan, const struct mp_step *s) {
     case MP_OP_WRITE_FILE:
       return blob_fits(plan, s->str[1], s->num[1]);
     case MP_OP_SECCOMP:
-      return blob_fits(plan, s->str[0], s->num[1]) && s->str[0] % 8 == 0;
+      /* Exactly: a program whose length did not fit sock_fprog would be loaded in part. */
+      return s->num[1] % sizeof(struct sock_filter) == 0 && s->num[1] <= BPF_MAXINSNS * sizeof(struct sock_filter) &&
+             blob_fits(plan, s->str[0], s->num[1]) && s->str[0] % 8 == 0;
     case MP_OP_IDENTITY:
-      return s->num[2] <= 256 && blob_fits(plan, s->str[0], s->num[2] * sizeof(gid_t));
+      /* Cut to 32 bits, 2^32 would be root; -1 would be "as before", which is root (setresuid(2)). */
+      return s->num[0] <= INT32_MAX && s->num[1] <= INT32_MAX && s->num[2] <= 256 &&
+             blob_fits(plan, s->str[0], s->num[2] * sizeof(gid_t));
     case MP_OP_STDIO:
       return s->num[0] < MP_SLOTS && s->num[1] < MP_SLOTS && s->num[2] < MP_SLOTS;
     case MP_OP_EXEC:
@@ -700,6 +716,8 @@ static int operands_fit(const struct plan *plan, const struct mp_step *s) {
 int plan_validate(struct plan *plan, const void *data, size_t size) {
   const struct mp_launch *head = data;
   if (size < sizeof *head || head->magic != MP_MAGIC || head->version != MP_VERSION) return -EBADMSG;
+  if (head->kind < MP_KIND_SANDBOX || head->kind > MP_KIND_EXEC) return -EBADMSG;
+  if (head->stdio < MP_STDIO_NULL || head->stdio > MP_STDIO_TTY) return -EBADMSG;
   if (head->steps == 0 || head->steps > MP_MAX_STEPS || head->strings == 0) return -EBADMSG;
   if (size != sizeof *head + head->steps * sizeof(struct mp_step) + head->strings) return -EBADMSG;
   plan->head = head;

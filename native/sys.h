@@ -95,9 +95,10 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old) {
 static inline int sys_setns(int fd, int flags) { return (int)sys_result(syscall(SYS_setns, fd, flags)); }
 static inline int sys_unshare(unsigned long flags) { return (int)sys_result(syscall(SYS_unshare, flags)); }
 
-/* Owners: an fd that closes itself at the end of its block; steal() hands it on. */
+/* Owners: an fd that closes itself at the end of its block; steal() hands it on. Closed is -1: never closed twice. */
 static inline void close_fd(int *fd) {
   if (*fd >= 0) close(*fd);
+  *fd = -1;
 }
 #define _cleanup_fd_ __attribute__((cleanup(close_fd)))
 static inline int steal_fd(int *fd) {

@@ -239,10 +239,13 @@ class PodWorker:
 
     def _adopt_shim(self, shim: Shim) -> None:
         self._shim = shim
+        self._listen(shim)
+        self._spawn(self._watch_shim(shim))
+
+    def _listen(self, shim: Shim) -> None:
         shim.on_exit = self._on_exit
         shim.on_started = self._on_started
         shim.on_failed = self._on_failed
-        self._spawn(self._watch_shim(shim))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -542,6 +545,7 @@ class PodWorker:
         except OSError:
             await self._recover_dead(directory)
             return
+        self._listen(shim)  # before the question: what ends right after its answer is told but once
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 entries = {process.key: process for process in await shim.state()}

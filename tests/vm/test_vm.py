@@ -310,12 +310,7 @@ def test_nothing_is_left(vm: Vm) -> None:
 # ---- the suites of tests/root --------------------------------------------------------------------------------------
 
 
-def suites() -> list[str]:
-    return SUITES if os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0") else []
-
-
-@pytest.mark.parametrize("name", suites())
-def test_suite(vm: Vm, probe_program: Path, name: str) -> None:
+def run_suite(vm: Vm, probe_program: Path, name: str) -> None:
     env = {
         "MINIPOD_TEST_PROBE": f"{SOURCES}/{probe_program.name}",
         "MINIPOD_TEST_STRICT": "1",
@@ -325,3 +320,11 @@ def test_suite(vm: Vm, probe_program: Path, name: str) -> None:
     done = vm.run("bash", "-c", script, env=env, timeout=1200, check=False)
     print(done.stdout, done.stderr)
     assert done.returncode == 0, f"tests/root/test_{name}.py fails in the virtual machine"
+
+
+# Left out, not skipped: a skip would be a failure where skips are.
+if os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0"):
+
+    @pytest.mark.parametrize("name", SUITES)
+    def test_suite(vm: Vm, probe_program: Path, name: str) -> None:
+        run_suite(vm, probe_program, name)
