@@ -154,7 +154,7 @@ def processes() -> Iterator[Process]:
             comm = stat[stat.index("(") + 1 : stat.rindex(")")]
             rest = stat[stat.rindex(")") + 2 :].split()
             cgroup = " ".join(
-                sorted({x.split(":", 2)[2] for x in (entry / "cgroup").read_text().split()})
+                sorted({x.split(":", 2)[2] for x in (entry / "cgroup").read_text().splitlines()})
             )
             words = (entry / "cmdline").read_bytes()
             with contextlib.suppress(OSError):  # a kernel thread, a zombie
@@ -172,7 +172,8 @@ def _open_files(entry: Path) -> Iterator[str]:
 
 def own_processes(scope: Scope) -> list[Process]:
     """Return the instance's processes: by arguments, environment, open files or cgroup, and all their descendants."""
-    everyone = list(processes())
+    # What has ended and waits for pid 1 is pid 1's affair.
+    everyone = [p for p in processes() if (p.state, p.parent) != ("Z", 1)]
     ours = _ancestors(everyone, os.getpid())
     own = {
         p.pid: p
