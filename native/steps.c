@@ -570,7 +570,9 @@ static void vector(const char *item, uint64_t count, char **out) {
 /* Back to what a program expects at its birth: default signals, none blocked, the usual umask. */
 static int ready_to_exec(struct child *c, const struct mp_step *s) {
   sigset_t none;
-  for (int sig = 1; sig < NSIG; sig++) signal(sig, SIG_DFL);
+  /* By raw calls: libc keeps its own signals (32 to 34) to itself, and posix_spawn(3) leaves one of them ignored. */
+  static const char default_action[64];
+  for (int sig = 1; sig <= 64; sig++) syscall(SYS_rt_sigaction, sig, default_action, NULL, 8);
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   umask(0022);
