@@ -61,12 +61,14 @@ $(VENV)/.made: | packages
 # editable_mode=compat is a line in a .pth file; the import hook of the other modes costs every command 10 ms.
 $(VENV)/.installed: pyproject.toml native/build_hook.py $(VENV)/.made
 	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --editable '.[dev]'
+	@$(BIN)/python -m compileall -q minipod
 	@touch $@ $(VENV)/.native
 
 # Without build isolation: a changed C file needs no network.
 $(VENV)/.native: $(NATIVE_SOURCES) $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps \
 		--config-settings editable_mode=compat --editable .
+	@$(BIN)/python -m compileall -q minipod
 	@touch $@
 
 $(BUILD)/busybox.tar: examples/busybox-image | $(VENV)/.installed
@@ -108,6 +110,7 @@ format: test-setup ## let the formatters have their way
 
 .PHONY: bench
 bench: setup ## how long the command line and a pod take
+	@$(BIN)/python -m compileall -q minipod
 	$(SUDO) $(BIN)/python -m tests.bench
 
 .PHONY: install

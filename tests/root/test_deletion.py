@@ -196,7 +196,7 @@ def test_orphans_do_not_outlive_their_container(pods: Instance, field: str) -> N
     script = "(yes & ) ; sleep 0.1; exit 4"
     spec: node.Json = {"policy": "Never", field: True}
     node.create(pods, node.manifest("untidy", ["sh", "-c", script], **spec))
-    pod = node.wait_for(pods, "untidy", node.over, timeout=10)
+    pod = node.wait_for(pods, "untidy", node.over, timeout=60)
     assert node.container(pod)["state"]["terminated"]["exitCode"] == 4
     for _ in range(100):
         if not node.members(pods, pod, "c"):
