@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
+from minipod.cli.main import entry
 
-from minipod.cli.main import main
-
-sys.exit(main())
+entry()

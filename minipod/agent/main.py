@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -73,6 +74,9 @@ class Agent:
                 os.getpid(),
                 len(manager.workers()),
             )
+            # What was made so far stays: no search for garbage has to look at it, in the midst of a start.
+            gc.collect()
+            gc.freeze()
             ready()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):

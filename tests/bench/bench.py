@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.bench.contenders import CONTENDERS, Contender, Minipod, milliseconds
 from tests.bench.machine import adopt_orphans, end_descendants, run
 from tests.instance import TOP
 
+SETTLE = 0.5  # seconds
 SIZES = {1: "one container", 3: "three containers"}
 
 
@@ -76,6 +78,8 @@ def measure_pods(contenders: list[Contender], runs: int, results: Results) -> No
     for number in range(-1, runs):
         for size in SIZES:
             for contender in contenders:
+                # What the one before left to the kernel to take down, its network above all, is not this one's.
+                time.sleep(SETTLE)
                 took = contender.start(size)
                 facts = contender.facts()
                 contender.remove()

@@ -315,7 +315,7 @@ def run_suite(vm: Vm, probe_program: Path, name: str) -> None:
         "MINIPOD_TEST_PROBE": f"{SOURCES}/{probe_program.name}",
         "MINIPOD_TEST_STRICT": "1",
     }
-    vm.sh("minipod agent stop || true")  # the machine is slow enough
+    vm.sh("minipod agent stop || true")  # another agent is not what these tests expect
     script = f"cd {SOURCES}; exec python3 -m pytest -q tests/root/test_{name}.py"
     done = vm.run("bash", "-c", script, env=env, timeout=1200, check=False)
     print(done.stdout, done.stderr)
