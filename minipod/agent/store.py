@@ -160,7 +160,7 @@ class Store:
         """Return all pods with their records, as the last agent left them."""
         rows = self.db.execute("SELECT object, record FROM pods ORDER BY rowid")
         return [
-            (from_dict(json.loads(data)), msgspec.json.decode(record, type=PodRecord))
+            (from_dict(json.loads(data), Pod), msgspec.json.decode(record, type=PodRecord))
             for data, record in rows
         ]
 

@@ -6,17 +6,13 @@ The same list is executed (``minipod.runtime``), explained (``render``) and, whe
 
 from __future__ import annotations
 
-from minipod.plan.container import (
-    compile_container,
-    compile_exec,
-    container_cgroup,
-    container_dir,
-    process_key,
-)
+from minipod.plan.container import compile_container
 from minipod.plan.context import ContainerContext, Facts, Hierarchy, Link, PodContext
+from minipod.plan.execute import compile_exec
 from minipod.plan.render import render_text
 from minipod.plan.sandbox import KEY as SANDBOX_KEY
 from minipod.plan.sandbox import compile_sandbox
+from minipod.plan.slots import container_cgroup, container_dir, process_key
 
 __all__ = [
     "SANDBOX_KEY",

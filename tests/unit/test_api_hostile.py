@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minipod.api import ManifestError, from_dict, load_manifests, qos_class, to_dict
+from minipod.api import ManifestError, Pod, from_dict, load_manifests, qos_class, to_dict
 from minipod.api.fields import table, type_names
 from minipod.api.problems import MAX_PROBLEMS
 from minipod.api.yaml import MAX_BYTES
@@ -29,7 +29,7 @@ def check(text: bytes | str) -> None:
         return
     assert documents
     for document in documents:
-        assert from_dict(to_dict(document.object)) == document.object
+        assert from_dict(to_dict(document.object), Pod) == document.object
         assert qos_class(document.object)
         assert all(str(warning).isprintable() for warning in document.warnings)
         assert document.object.spec.containers

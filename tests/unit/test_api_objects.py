@@ -104,12 +104,12 @@ def test_names_are_those_of_kubernetes() -> None:
             }
         ],
     }
-    assert from_dict(data) == pod
+    assert from_dict(data, Pod) == pod
 
 
 def test_labels_named_like_structs_stay() -> None:
     pod = Pod(metadata=ObjectMeta(labels={"status": "", "spec": "x"}))
-    assert from_dict(to_dict(pod)) == pod
+    assert from_dict(to_dict(pod), Pod) == pod
 
 
 def test_events() -> None:
@@ -130,7 +130,7 @@ def test_events() -> None:
 
 def test_from_dict_checks_types() -> None:
     with pytest.raises(msgspec.ValidationError):
-        from_dict({"spec": {"containers": 5}})
+        from_dict({"spec": {"containers": 5}}, Pod)
 
 
 def test_two_objects_share_no_defaults() -> None:

@@ -55,6 +55,7 @@ CLI_MAY_IMPORT = {"typer"} | {
     *(
         [
             "fcntl",
+            "gc",
             "functools",
             "inspect",
             "io",

@@ -98,10 +98,9 @@ class Vm:
             ready, _, _ = select.select([self._socket], [], [], max(0, end - time.monotonic()))
             chunk = self._socket.recv(1 << 20) if ready else b""
             if not chunk:
-                if ready:  # 0: it went down by itself; negative: a signal to QEMU
-                    why = f"ended (exit code {self._qemu.wait()})"
-                else:
-                    why = f"does not answer within {timeout:.0f} s"
+                # 0: it went down by itself; negative: a signal to QEMU.
+                ended = f"ended (exit code {self._qemu.wait()})" if ready else ""
+                why = ended or f"does not answer within {timeout:.0f} s"
                 raise AssertionError(f"the virtual machine {why}; its console:\n{self.console()}")
             self._data += chunk
         line, _, self._data = self._data.partition(b"\n")
@@ -215,9 +214,7 @@ def boot(image: Image, payload: Path) -> Vm:
         vm.sh(
             f"chmod 0755 {packages}/minipod/native/bin/*; python3 -m compileall -q {packages}/minipod"
         )
-        script = (
-            "#!/usr/bin/python3\nfrom minipod.cli.main import entry\nentry()\n"
-        )
+        script = "#!/usr/bin/python3\nfrom minipod.cli.main import entry\nentry()\n"
         vm.sh("cat >/usr/local/bin/minipod; chmod 0755 /usr/local/bin/minipod", input=script)
     except BaseException:
         vm.stop()

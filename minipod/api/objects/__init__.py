@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Kubernetes objects of minipod, as typed structs: Pod (spec and status) and Event.
+
+Attributes are the snake_case of the Kubernetes names. Lists and mappings default to empty, optional scalars to
+``None``, names to ``""``. A field with a Kubernetes default that depends on nothing else has that default here,
+so that no reader ever meets ``None`` in it; defaults that depend on other fields are in ``defaults.py``.
+
+Only what minipod honours has an attribute: what a manifest may say, and what becomes of each field, is declared
+in the ``FIELDS`` beside the type. Field meanings are those of the Kubernetes API reference, core/v1.
+"""
+
+from minipod.api.objects.base import camel, from_dict, to_dict
+from minipod.api.objects.container import Container
+from minipod.api.objects.env import EnvVar
+from minipod.api.objects.event import Event, EventSource, ObjectReference
+from minipod.api.objects.meta import ObjectMeta
+from minipod.api.objects.network import ContainerPort
+from minipod.api.objects.pod import Pod, PodSpec
+from minipod.api.objects.resources import ResourceRequirements
+from minipod.api.objects.status import (
+    ContainerState,
+    ContainerStateRunning,
+    ContainerStateTerminated,
+    ContainerStateWaiting,
+    ContainerStatus,
+    HostIP,
+    PodCondition,
+    PodIP,
+    PodStatus,
+)
+from minipod.api.objects.volumes import (
+    EmptyDirVolumeSource,
+    HostPathVolumeSource,
+    Volume,
+    VolumeMount,
+)
+
+__all__ = [
+    "Container",
+    "ContainerPort",
+    "ContainerState",
+    "ContainerStateRunning",
+    "ContainerStateTerminated",
+    "ContainerStateWaiting",
+    "ContainerStatus",
+    "EmptyDirVolumeSource",
+    "EnvVar",
+    "Event",
+    "EventSource",
+    "HostIP",
+    "HostPathVolumeSource",
+    "ObjectMeta",
+    "ObjectReference",
+    "Pod",
+    "PodCondition",
+    "PodIP",
+    "PodSpec",
+    "PodStatus",
+    "ResourceRequirements",
+    "Volume",
+    "VolumeMount",
+    "camel",
+    "from_dict",
+    "to_dict",
+]

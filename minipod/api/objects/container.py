@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A container."""
+
+from __future__ import annotations
+
+import msgspec
+
+from minipod.api.field import NO_PROBES, Tables, all_refused, no, yes
+from minipod.api.objects.base import Object
+from minipod.api.objects.env import EnvVar
+from minipod.api.objects.network import ContainerPort
+from minipod.api.objects.resources import ResourceRequirements
+from minipod.api.objects.volumes import VolumeMount
+
+
+class Container(Object):
+    """One container; *command* replaces the image's entrypoint, *args* its command.
+
+    ``image_pull_policy`` is ``""``, IfNotPresent or Never.
+    """
+
+    name: str = ""
+    image: str = ""
+    command: list[str] = msgspec.field(default_factory=list)
+    args: list[str] = msgspec.field(default_factory=list)
+    working_dir: str | None = None
+    env: list[EnvVar] = msgspec.field(default_factory=list)
+    ports: list[ContainerPort] = msgspec.field(default_factory=list)
+    resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
+    volume_mounts: list[VolumeMount] = msgspec.field(default_factory=list)
+    image_pull_policy: str = ""
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
+
+
+FIELDS: Tables = {
+    "Container": {
+        "args": yes("[str]"),
+        "command": yes("[str]"),
+        "env": yes("[EnvVar]"),
+        "envFrom": no("[EnvFromSource]", "write the variables into env"),
+        "image": yes(),
+        "imagePullPolicy": yes(),
+        "lifecycle": no("Lifecycle", "do it in the container's command"),
+        "livenessProbe": no("Probe", NO_PROBES),
+        "name": yes(),
+        "ports": yes("[ContainerPort]"),
+        "readinessProbe": no("Probe", NO_PROBES),
+        "resizePolicy": no(
+            "[ContainerResizePolicy]", "remove it, a running container is not resized"
+        ),
+        "resources": yes("ResourceRequirements"),
+        "restartPolicy": no("str", "set spec.restartPolicy"),
+        "restartPolicyRules": no("[ContainerRestartRule]", "set spec.restartPolicy"),
+        "securityContext": no("SecurityContext", inside=True),
+        "startupProbe": no("Probe", NO_PROBES),
+        "stdin": yes("bool"),
+        "stdinOnce": yes("bool"),
+        "terminationMessagePath": no("str", "write the message to the log", "/dev/termination-log"),
+        "terminationMessagePolicy": no("str", "write the message to the log", "File"),
+        "tty": yes("bool"),
+        "volumeDevices": no("[VolumeDevice]"),
+        "volumeMounts": yes("[VolumeMount]"),
+        "workingDir": yes(),
+    },
+    "EphemeralContainer": all_refused(
+        "args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image imagePullPolicy "
+        "lifecycle:Lifecycle livenessProbe:Probe name ports:[ContainerPort] readinessProbe:Probe "
+        "resizePolicy:[ContainerResizePolicy] resources:ResourceRequirements restartPolicy "
+        "restartPolicyRules:[ContainerRestartRule] securityContext:SecurityContext "
+        "startupProbe:Probe stdin:bool stdinOnce:bool targetContainerName terminationMessagePath "
+        "terminationMessagePolicy tty:bool volumeDevices:[VolumeDevice] "
+        "volumeMounts:[VolumeMount] workingDir"
+    ),
+}

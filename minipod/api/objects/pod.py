@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A pod."""
+
+from __future__ import annotations
+
+import msgspec
+
+from minipod.api.field import (
+    NO_CLUSTER,
+    NO_REGISTRY,
+    NO_SCHEDULER,
+    NO_TOKEN,
+    OURS,
+    Tables,
+    all_refused,
+    inert,
+    no,
+    yes,
+)
+from minipod.api.objects.base import Object, spelled_out
+from minipod.api.objects.container import Container
+from minipod.api.objects.meta import ObjectMeta
+from minipod.api.objects.status import PodStatus
+from minipod.api.objects.volumes import Volume
+
+
+class PodSpec(Object):
+    """What the pod should be."""
+
+    containers: list[Container] = msgspec.field(default_factory=list)
+    volumes: list[Volume] = msgspec.field(default_factory=list)
+    restart_policy: str = spelled_out("Always")
+    termination_grace_period_seconds: int = spelled_out(30)
+    dns_policy: str = spelled_out("ClusterFirst")
+    hostname: str | None = None
+    host_network: bool = False
+    host_pid: bool = False
+    host_ipc: bool = False
+    share_process_namespace: bool = False
+    service_account_name: str = ""
+    automount_service_account_token: bool = True
+    enable_service_links: bool = True
+
+
+class Pod(Object):
+    """A Kubernetes Pod."""
+
+    api_version: str = spelled_out("v1")
+    kind: str = spelled_out("Pod")
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+
+FIELDS: Tables = {
+    "Pod": {
+        "apiVersion": yes(),
+        "kind": yes(),
+        "metadata": yes("ObjectMeta"),
+        "spec": yes("PodSpec"),
+        "status": inert("object", OURS),
+    },
+    "PodSpec": {
+        "activeDeadlineSeconds": no("int", "use timeout(1) in the container's command"),
+        "affinity": inert("Affinity", NO_SCHEDULER),
+        "automountServiceAccountToken": inert("bool", NO_TOKEN, False, kept=True),
+        "containers": yes("[Container]"),
+        "dnsConfig": no("PodDNSConfig"),
+        "dnsPolicy": yes(),
+        "enableServiceLinks": inert("bool", "there are no services to link to", False, kept=True),
+        "ephemeralContainers": no("[EphemeralContainer]", "use `minipod exec`"),
+        "evictionResponders": inert("[EvictionResponder]", NO_CLUSTER),
+        "hostAliases": no("[HostAlias]"),
+        "hostIPC": yes("bool"),
+        "hostNetwork": yes("bool"),
+        "hostPID": yes("bool"),
+        "hostUsers": no("bool", "remove it", True),
+        "hostname": yes(),
+        "hostnameOverride": no("str", "use hostname"),
+        "imagePullSecrets": no("[LocalObjectReference]", NO_REGISTRY),
+        "initContainers": no("[Container]", "do the preparation in the command of the container"),
+        "nodeName": inert("str", NO_SCHEDULER),
+        "nodeSelector": inert("{str}", NO_SCHEDULER),
+        "os": no("PodOS", inside=True),
+        "overhead": inert("{quantity}", NO_SCHEDULER),
+        "preemptionPolicy": inert("str", NO_SCHEDULER),
+        "priority": inert("int", NO_SCHEDULER),
+        "priorityClassName": inert("str", NO_SCHEDULER),
+        "readinessGates": no("[PodReadinessGate]", "remove them, nothing would ever open them"),
+        "resourceClaims": no("[PodResourceClaim]"),
+        "resources": no("ResourceRequirements", "set the resources of each container"),
+        "restartPolicy": yes(),
+        "runtimeClassName": no("str", "remove it, there is one runtime"),
+        "schedulerName": inert("str", NO_SCHEDULER),
+        "schedulingGates": inert("[PodSchedulingGate]", NO_SCHEDULER),
+        "schedulingGroup": inert("PodSchedulingGroup", NO_SCHEDULER),
+        "securityContext": no("PodSecurityContext", inside=True),
+        "serviceAccount": inert("str", NO_TOKEN),
+        "serviceAccountName": inert("str", NO_TOKEN, kept=True),
+        "setHostnameAsFQDN": no("bool", "remove it", False),
+        "shareProcessNamespace": yes("bool"),
+        "subdomain": no(),
+        "terminationGracePeriodSeconds": yes("int"),
+        "tolerations": inert("[Toleration]", NO_SCHEDULER),
+        "topologySpreadConstraints": inert("[TopologySpreadConstraint]", NO_SCHEDULER),
+        "volumes": yes("[Volume]"),
+    },
+    "PodOS": {"name": no("str", "only linux runs here", "linux")},
+    "PodReadinessGate": all_refused("conditionType"),
+}

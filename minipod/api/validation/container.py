@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rules for a container."""
+
+from __future__ import annotations
+
+from minipod.api import names
+from minipod.api.objects import Container, ContainerPort, PodSpec
+from minipod.api.problems import NOT_HONOURED, Report
+from minipod.api.validation.resources import check_resources
+from minipod.api.validation.rules import clean, label, one_of, say, under_proc, unique
+from minipod.api.validation.volumes import check_volume_mount
+from minipod.api.yaml import shown
+
+MAX_PORT = 65535
+
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
+_HOST_PATH_TYPES = (
+    "DirectoryOrCreate",
+    "Directory",
+    "FileOrCreate",
+    "File",
+    "Socket",
+    "CharDevice",
+    "BlockDevice",
+)
+
+
+def check_container(container: Container, path: str, spec: PodSpec, report: Report) -> None:
+    """Check one container."""
+    label(report, f"{path}.name", container.name)
+    _image(container.image, f"{path}.image", report)
+    _pull_policy(container.image_pull_policy, f"{path}.imagePullPolicy", report)
+    if container.working_dir:
+        _working_dir(container.working_dir, f"{path}.workingDir", report)
+    seen: set[str] = set()
+    for index, variable in enumerate(container.env):
+        where = f"{path}.env[{index}].name"
+        if not variable.name:
+            report.error(where, "missing, and required")
+        else:
+            say(report, where, names.env_name(variable.name))
+        if variable.name in seen:
+            report.warn(where, f"{shown(variable.name)} is given twice, the last one counts")
+        seen.add(variable.name)
+    for index, port in enumerate(container.ports):
+        _port(port, f"{path}.ports[{index}]", spec.host_network, report)
+    called = ((f"{path}.ports[{i}].name", p.name or "") for i, p in enumerate(container.ports))
+    unique(report, called, "port name")
+    check_resources(container.resources, f"{path}.resources", report)
+    volumes = dict.fromkeys(volume.name for volume in spec.volumes)
+    for index, mount in enumerate(container.volume_mounts):
+        check_volume_mount(mount, f"{path}.volumeMounts[{index}]", volumes, report)
+    mounts = enumerate(container.volume_mounts)
+    places = ((f"{path}.volumeMounts[{i}].mountPath", clean(m.mount_path)) for i, m in mounts)
+    unique(report, places, "mount path")
+
+
+def _image(image: str, path: str, report: Report) -> None:
+    if not image:
+        report.error(path, "missing, and required")
+    elif any(c.isspace() or not c.isprintable() for c in image):
+        report.error(path, f"{shown(image)} must not contain white space or control characters")
+
+
+def _pull_policy(policy: str, path: str, report: Report) -> None:
+    if policy == "Always":
+        what = "there are no registries yet, use IfNotPresent and load the image with `minipod image load`"
+        report.error(path, f"Always is {NOT_HONOURED}: {what}")
+    elif policy:
+        one_of(report, path, policy, ("IfNotPresent", "Never"))
+
+
+def _working_dir(working_dir: str, path: str, report: Report) -> None:
+    if not working_dir.startswith("/"):
+        report.error(path, f"{shown(working_dir)} must be an absolute path")
+    elif under_proc(working_dir):
+        report.error(path, "must not be on or under /proc")
+
+
+def _port(port: ContainerPort, path: str, host_network: bool, report: Report) -> None:
+    if port.name:
+        say(report, f"{path}.name", names.port_name(port.name))
+    if not port.container_port:
+        report.error(f"{path}.containerPort", f"missing, and required: 1 to {MAX_PORT}")
+    elif not 0 < port.container_port <= MAX_PORT:
+        report.error(f"{path}.containerPort", f"must be 1 to {MAX_PORT}, not {port.container_port}")
+    one_of(report, f"{path}.protocol", port.protocol, _PROTOCOLS)
+    if port.host_port and not host_network:
+        what = "reach the pod at its own address, or set spec.hostNetwork"
+        report.error(f"{path}.hostPort", f"{NOT_HONOURED}: {what}")
+    elif port.host_port and port.host_port != port.container_port:
+        report.error(f"{path}.hostPort", "must equal containerPort when spec.hostNetwork is true")

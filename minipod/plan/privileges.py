@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Inside the container's own root: limits, and privileges given up in the order in which they are needed."""
+
+from __future__ import annotations
+
+from minipod.api import Container, Pod
+from minipod.plan import steps as s
+from minipod.plan.context import ContainerContext, Facts
+from minipod.plan.defaults import DEFAULT_CAPABILITIES, NOFILE, capability_mask, capability_names
+from minipod.plan.resources import oom_score_adj
+from minipod.plan.slots import PROC, PTY, STDERR, STDIN, STDOUT
+
+
+def limits(pod: Pod, container: Container, facts: Facts, at: str) -> list[s.NamespaceStep]:
+    """Set resource limits and the OOM score."""
+    nofile = NOFILE if facts.can_raise_limits else min(NOFILE, facts.nofile_hard)
+    score = oom_score_adj(pod, container, facts.memory)
+    if not facts.can_raise_limits:
+        score = max(0, score)  # said in the pod's status: see runtime/facts.py
+    return [
+        s.SetRlimit(name="nofile", soft=nofile, hard=nofile),
+        s.SetOomScoreAdj(proc=PROC, value=score, source=f"{at}.resources"),
+    ]
+
+
+def stdio(container: Container) -> s.SetStdio:
+    """Set the standard streams."""
+    if container.tty:
+        return s.SetStdio(slots=(PTY, PTY, PTY), terminal=True)
+    return s.SetStdio(slots=(STDIN, STDOUT, STDERR))
+
+
+def drop(run: ContainerContext, facts: Facts, directory: str, at: str) -> list[s.NamespaceStep]:
+    """Return the steps from root with all capabilities to the container's own user with the default ones."""
+    bounding = capability_mask(DEFAULT_CAPABILITIES) & facts.capabilities
+    # Without no_new_privs the filter needs CAP_SYS_ADMIN (seccomp(2)); execve then drops it, because it is not in
+    # the bounding set.
+    until_exec = bounding | capability_mask({"SYS_ADMIN"})
+    return [
+        s.SetIdentity(
+            uid=run.uid,
+            gid=run.gid,
+            groups=run.groups,
+            stdio_owner=run.uid != 0,
+            source=f"{at}.image",
+        ),
+        s.SetCapabilities(
+            bounding=bounding, until_exec=until_exec, names=capability_names(bounding)
+        ),
+        s.Chdir(path=directory, source=f"{at}.workingDir"),
+        s.LoadSeccomp(program=run.seccomp, profile="RuntimeDefault"),
+        s.CloseRange(),
+    ]
+
+
+def working_dir(container: Container, run: ContainerContext) -> str:
+    """Return where the process starts: the manifest's, the image's, or /."""
+    return container.working_dir or run.working_dir or "/"
+
+
+def join_v1(facts: Facts, cgroup: str) -> list[s.NamespaceStep]:
+    """Join the cgroups of the v1 hierarchies."""
+    return [
+        s.JoinCgroup(directory=f"{h.directory}/{cgroup}")
+        for h in facts.hierarchies
+        if h.version == 1
+    ]

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which fd slot holds what while a container starts, and how a container's parts are called."""
+
+from __future__ import annotations
+
+# fd slots. The first four are filled from outside: by the agent's fds in order, and by the shim's pipes.
+# TREES and up are the volumes' trees.
+CGROUP, STDIN, STDOUT, STDERR, JOIN, PROC, ROOT, MOUNT, PTY, DEV, SHM, CGROUPFS = range(12)
+EXEC_STDIO = (0, 1, 2)  # an exec brings its own stdin, stdout and stderr first
+TREES = 16
+MAX_VOLUME_MOUNTS = 1000  # what MP_SLOTS of native/wire.h leaves
+
+SANDBOX_NAMESPACES = ("mnt", "net", "uts", "ipc")
+
+
+def process_key(container: str, attempt: int) -> str:
+    """Return the shim's name for one run of a container."""
+    return f"{container}/{attempt}"
+
+
+def container_cgroup(pod_cgroup: str, container: str, attempt: int) -> str:
+    """Return the cgroup of one run of a container; a new one for each, so that counters start at zero."""
+    return f"{pod_cgroup}/{container}.{attempt}"
+
+
+def container_dir(pod_dir: str, container: str, attempt: int) -> str:
+    """Return the directory of one run of a container, which holds its upper and work dirs."""
+    return f"{pod_dir}/containers/{container}/{attempt}"
