@@ -6,15 +6,16 @@ The rules are those of ``k8s.io/kubernetes/pkg/apis/core/v1/defaults.go``.
 
 from __future__ import annotations
 
-from minipod.api.objects import EmptyDirVolumeSource, Pod
+from minipod.api.objects import Container, EmptyDirVolumeSource, HTTPGetAction, Pod
 
 _REQUESTED = ("cpu", "memory")
 
 
 def fill_defaults(pod: Pod, default_namespace: str) -> None:
-    """Fill in, in place: the namespace, requests from limits, host ports, and emptyDir."""
+    """Fill in, in place: the namespace, requests from limits, host ports, and emptyDir, probes."""
     pod.metadata.namespace = pod.metadata.namespace or default_namespace
     for container in pod.spec.containers:
+        _fill_lifecycle(container)
         resources = container.resources
         for name in _REQUESTED:
             if name in resources.limits and name not in resources.requests:
@@ -25,3 +26,22 @@ def fill_defaults(pod: Pod, default_namespace: str) -> None:
     for volume in pod.spec.volumes:
         if volume.empty_dir is None and volume.host_path is None:
             volume.empty_dir = EmptyDirVolumeSource()
+
+
+def _fill_lifecycle(container: Container) -> None:
+    actions: list[HTTPGetAction | None] = []
+    for probe in (container.liveness_probe, container.readiness_probe, container.startup_probe):
+        if probe is not None:
+            # 0 is what Kubernetes takes for "not given".
+            probe.period_seconds = probe.period_seconds or 10
+            probe.timeout_seconds = probe.timeout_seconds or 1
+            probe.success_threshold = probe.success_threshold or 1
+            probe.failure_threshold = probe.failure_threshold or 3
+            actions.append(probe.http_get)
+    if container.lifecycle is not None:
+        hooks = (container.lifecycle.post_start, container.lifecycle.pre_stop)
+        actions += [hook.http_get for hook in hooks if hook is not None]
+    for action in actions:
+        if action is not None:
+            action.path = action.path or "/"
+            action.scheme = action.scheme or "HTTP"

@@ -27,7 +27,8 @@ class Field:
     """One field of one type.
 
     Attributes:
-        type: ``str``, ``int`` (64 bits), ``bool``, ``time``, ``quantity``, ``object`` (anything), the name of a
+        type: ``str``, ``int`` (64 bits), ``bool``, ``time``, ``quantity``, ``port`` (a number or a name),
+            ``object`` (anything), the name of a
             type of these tables, ``[T]`` for a list, ``{T}`` for a mapping from names.
         status: what becomes of it.
         note: of a refused field, what to do instead; of an inert one, why it means nothing; or ``""``.
@@ -90,4 +91,3 @@ ON_HOST = "mount it on the host and use a hostPath volume"
 FILES = "put the files below a directory of the host and use a hostPath volume"
 GONE = "Kubernetes removed it too"
 NO_REGISTRY = "there are no registries yet, load the image with `minipod image load`"
-NO_PROBES = "remove it, nothing would probe the container"

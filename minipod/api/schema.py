@@ -21,6 +21,7 @@ _WANTED = {
     "bool": "true or false",
     "time": "a time like 2026-01-31T12:00:00Z",
     "quantity": "a quantity like 500m or 64Mi",
+    "port": "a port's number or name",
 }
 _PLURALS = {"str": "strings", "int": "integers", "quantity": "quantities"}
 _MAX_INT = 2**63 - 1
@@ -160,6 +161,9 @@ class _Walk:
         if type_ == "int" and isinstance(value, int | float) and not isinstance(value, bool):
             if abs(value) <= _MAX_INT and value == int(value):
                 return int(value)
+        elif type_ == "port" and not isinstance(value, bool):
+            if isinstance(value, str) or (isinstance(value, int) and abs(value) <= _MAX_INT):
+                return value
         elif type_ == "quantity" and value is not None and not isinstance(value, bool):
             try:
                 parse_quantity(str(value))

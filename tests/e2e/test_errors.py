@@ -39,9 +39,10 @@ MANIFESTS = {
         ["9: spec.containers[1].name: "],
     ),
     "not honoured": (
-        GOOD + "    livenessProbe: {exec: {command: [x]}}\n  initContainers: []\n",
+        GOOD + "    securityContext: {seLinuxOptions: {level: x}}\n  initContainers: []\n",
         [
-            "9: spec.containers[0].livenessProbe: known to Kubernetes but not honoured by minipod",
+            "9: spec.containers[0].securityContext.seLinuxOptions: known to Kubernetes but not"
+            " honoured by minipod",
         ],
     ),
     "another kind": (

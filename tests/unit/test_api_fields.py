@@ -20,7 +20,7 @@ FIELDS_CSV = Path(__file__).parents[3] / "shared" / "pod-fields.csv"
 FIELDS_SHA256 = "819d5599e052d4dfb86a9114b6cac81d69f73feafafb37025a938574bef08f5d"
 """Of its type, field and api_type columns, sorted: what is compared everywhere else."""
 
-SCALARS = ("str", "int", "bool", "time", "quantity", "object")
+SCALARS = ("str", "int", "bool", "time", "quantity", "object", "port")
 STRUCTS = {
     "Pod": objects.Pod,
     "ObjectMeta": objects.ObjectMeta,
@@ -33,6 +33,16 @@ STRUCTS = {
     "Volume": objects.Volume,
     "EmptyDirVolumeSource": objects.EmptyDirVolumeSource,
     "HostPathVolumeSource": objects.HostPathVolumeSource,
+    "ExecAction": objects.ExecAction,
+    "GRPCAction": objects.GRPCAction,
+    "HTTPGetAction": objects.HTTPGetAction,
+    "HTTPHeader": objects.HTTPHeader,
+    "Lifecycle": objects.Lifecycle,
+    "LifecycleHandler": objects.LifecycleHandler,
+    "Probe": objects.Probe,
+    "SleepAction": objects.SleepAction,
+    "TCPSocketAction": objects.TCPSocketAction,
+    "PodOS": objects.PodOS,
 }
 ALL_FIELDS = [(name, key, field) for name in type_names() for key, field in table(name).items()]
 
@@ -44,7 +54,7 @@ def csv_type(type_: str) -> str:
     if type_[0] == "{":
         return f"Dict[str, {csv_type(type_[1:-1])}]"
     if type_ in SCALARS:
-        return {"time": "datetime", "quantity": "str"}.get(type_, type_)
+        return {"time": "datetime", "quantity": "str", "port": "object"}.get(type_, type_)
     return type_ if type_.startswith("CoreV1") else f"V1{type_}"
 
 
@@ -105,6 +115,7 @@ def sample(type_: str, depth: int = 0) -> Any:
         "bool": True,
         "quantity": "7",
         "object": {"a": 1},
+        "port": "http",
     }
     scalars["time"] = "2026-01-31T12:00:00Z"
     if type_ in scalars:
@@ -137,6 +148,8 @@ def manifest(type_name: str, key: str, value: Any) -> bytes:
         container["volumeMounts"] = [{"name": "v", "mountPath": "/v", key: value}]
     elif type_name == "Volume":
         spec["volumes"] = [{"name": "v", key: value}]
+    elif type_name == "LifecycleHandler":
+        container["lifecycle"] = {"preStop": {key: value}}
     elif type_name == "EmptyDirVolumeSource":
         spec["volumes"] = [{"name": "v", "emptyDir": {key: value}}]
     else:
@@ -148,11 +161,7 @@ def manifest(type_name: str, key: str, value: Any) -> bytes:
     return msgspec.json.encode(pod)
 
 
-PLACED = [
-    (n, k, f)
-    for n, k, f in ALL_FIELDS
-    if n in STRUCTS or n.endswith("SecurityContext") or n == "PodOS"
-]
+PLACED = [(n, k, f) for n, k, f in ALL_FIELDS if n in STRUCTS or n.endswith("SecurityContext")]
 
 
 def effective(field: Field) -> Any:

@@ -320,7 +320,6 @@ def test_refused(text: str, expected: str) -> None:
             "subPath: known to Kubernetes but not",
         ),
         ("tty: 1", "7: spec.containers[0].tty: expected true or false, got the number 1"),
-        ("livenessProbe: {}", "7: spec.containers[0].livenessProbe: known to Kubernetes but not"),
         (
             "securityContext: {runAsUser: 0}",
             "7: spec.containers[0].securityContext.runAsUser: known",

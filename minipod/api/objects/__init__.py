@@ -13,9 +13,20 @@ from minipod.api.objects.base import camel, from_dict, to_dict
 from minipod.api.objects.container import Container
 from minipod.api.objects.env import EnvVar
 from minipod.api.objects.event import Event, EventSource, ObjectReference
+from minipod.api.objects.lifecycle import (
+    ExecAction,
+    GRPCAction,
+    HTTPGetAction,
+    HTTPHeader,
+    Lifecycle,
+    LifecycleHandler,
+    Probe,
+    SleepAction,
+    TCPSocketAction,
+)
 from minipod.api.objects.meta import ObjectMeta
 from minipod.api.objects.network import ContainerPort
-from minipod.api.objects.pod import Pod, PodSpec
+from minipod.api.objects.pod import Pod, PodOS, PodSpec
 from minipod.api.objects.resources import ResourceRequirements
 from minipod.api.objects.status import (
     ContainerState,
@@ -47,16 +58,26 @@ __all__ = [
     "EnvVar",
     "Event",
     "EventSource",
+    "ExecAction",
+    "GRPCAction",
+    "HTTPGetAction",
+    "HTTPHeader",
     "HostIP",
     "HostPathVolumeSource",
+    "Lifecycle",
+    "LifecycleHandler",
     "ObjectMeta",
     "ObjectReference",
     "Pod",
     "PodCondition",
     "PodIP",
+    "PodOS",
     "PodSpec",
     "PodStatus",
+    "Probe",
     "ResourceRequirements",
+    "SleepAction",
+    "TCPSocketAction",
     "Volume",
     "VolumeMount",
     "camel",

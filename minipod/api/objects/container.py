@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.field import NO_PROBES, Tables, all_refused, no, yes
+from minipod.api.field import Tables, all_refused, no, yes
 from minipod.api.objects.base import Object
 from minipod.api.objects.env import EnvVar
+from minipod.api.objects.lifecycle import Lifecycle, Probe
 from minipod.api.objects.network import ContainerPort
 from minipod.api.objects.resources import ResourceRequirements
 from minipod.api.objects.volumes import VolumeMount
@@ -29,6 +30,10 @@ class Container(Object):
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
     volume_mounts: list[VolumeMount] = msgspec.field(default_factory=list)
     image_pull_policy: str = ""
+    liveness_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    startup_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
@@ -42,11 +47,19 @@ FIELDS: Tables = {
         "envFrom": no("[EnvFromSource]", "write the variables into env"),
         "image": yes(),
         "imagePullPolicy": yes(),
-        "lifecycle": no("Lifecycle", "do it in the container's command"),
-        "livenessProbe": no("Probe", NO_PROBES),
+        "lifecycle": yes(
+            "Lifecycle", doc="Hooks around the container's life, and the signal that stops it."
+        ),
+        "livenessProbe": yes(
+            "Probe",
+            doc="Whether the container still works; its failure kills the container. Default: it does.",
+        ),
         "name": yes(),
         "ports": yes("[ContainerPort]"),
-        "readinessProbe": no("Probe", NO_PROBES),
+        "readinessProbe": yes(
+            "Probe",
+            doc="Whether the container can serve; it is not Ready before the first success. Default: it can.",
+        ),
         "resizePolicy": no(
             "[ContainerResizePolicy]", "remove it, a running container is not resized"
         ),
@@ -54,7 +67,11 @@ FIELDS: Tables = {
         "restartPolicy": no("str", "set spec.restartPolicy"),
         "restartPolicyRules": no("[ContainerRestartRule]", "set spec.restartPolicy"),
         "securityContext": no("SecurityContext", inside=True),
-        "startupProbe": no("Probe", NO_PROBES),
+        "startupProbe": yes(
+            "Probe",
+            doc="Whether the container has started; the other probes wait for its success, and its failure kills "
+            "the container. Default: it has.",
+        ),
         "stdin": yes("bool"),
         "stdinOnce": yes("bool"),
         "terminationMessagePath": no("str", "write the message to the log", "/dev/termination-log"),

@@ -24,6 +24,12 @@ from minipod.api.objects.status import PodStatus
 from minipod.api.objects.volumes import Volume
 
 
+class PodOS(Object):
+    """The operating system of the pod's containers; only linux runs here."""
+
+    name: str = ""
+
+
 class PodSpec(Object):
     """What the pod should be."""
 
@@ -40,6 +46,7 @@ class PodSpec(Object):
     service_account_name: str = ""
     automount_service_account_token: bool = True
     enable_service_links: bool = True
+    os: PodOS | None = None
 
 
 class Pod(Object):
@@ -81,7 +88,9 @@ FIELDS: Tables = {
         "initContainers": no("[Container]", "do the preparation in the command of the container"),
         "nodeName": inert("str", NO_SCHEDULER),
         "nodeSelector": inert("{str}", NO_SCHEDULER),
-        "os": no("PodOS", inside=True),
+        "os": yes(
+            "PodOS", doc="The operating system of the containers; linux is the only one here."
+        ),
         "overhead": inert("{quantity}", NO_SCHEDULER),
         "preemptionPolicy": inert("str", NO_SCHEDULER),
         "priority": inert("int", NO_SCHEDULER),
@@ -105,6 +114,6 @@ FIELDS: Tables = {
         "topologySpreadConstraints": inert("[TopologySpreadConstraint]", NO_SCHEDULER),
         "volumes": yes("[Volume]"),
     },
-    "PodOS": {"name": no("str", "only linux runs here", "linux")},
+    "PodOS": {"name": yes(doc="linux; required.")},
     "PodReadinessGate": all_refused("conditionType"),
 }

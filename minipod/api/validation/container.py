@@ -6,6 +6,7 @@ from __future__ import annotations
 from minipod.api import names
 from minipod.api.objects import Container, ContainerPort, PodSpec
 from minipod.api.problems import NOT_HONOURED, Report
+from minipod.api.validation.lifecycle import check_lifecycle
 from minipod.api.validation.resources import check_resources
 from minipod.api.validation.rules import clean, label, one_of, say, under_proc, unique
 from minipod.api.validation.volumes import check_volume_mount
@@ -46,6 +47,7 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
         _port(port, f"{path}.ports[{index}]", spec.host_network, report)
     called = ((f"{path}.ports[{i}].name", p.name or "") for i, p in enumerate(container.ports))
     unique(report, called, "port name")
+    check_lifecycle(container, path, spec, report)
     check_resources(container.resources, f"{path}.resources", report)
     volumes = dict.fromkeys(volume.name for volume in spec.volumes)
     for index, mount in enumerate(container.volume_mounts):

@@ -33,6 +33,8 @@ def check_spec(spec: PodSpec, report: Report) -> None:
         say(report, "spec.hostname", names.dns_label(spec.hostname))
     if spec.host_pid and spec.share_process_namespace:
         report.error("spec.shareProcessNamespace", "excludes hostPID: set one of them")
+    if spec.os is not None and spec.os.name != "linux":
+        _os(spec.os.name, report)
     for index, volume in enumerate(spec.volumes):
         check_volume(volume, f"spec.volumes[{index}]", report)
     unique(
@@ -48,6 +50,15 @@ def check_spec(spec: PodSpec, report: Report) -> None:
     unique(report, called, "container name")
     if spec.host_network:
         _host_ports(spec, report)
+
+
+def _os(name: str, report: Report) -> None:
+    if not name:
+        report.error("spec.os.name", "missing, and required")
+    elif name == "windows":
+        report.error("spec.os.name", f"windows is {NOT_HONOURED}: only linux runs here")
+    else:
+        one_of(report, "spec.os.name", name, ("linux", "windows"))
 
 
 def _dns_policy(policy: str, report: Report) -> None:
