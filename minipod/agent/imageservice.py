@@ -11,6 +11,7 @@ import sys
 from typing import Any, Literal
 
 from minipod.agent.server import Call, Handler
+from minipod.api import members
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.images import Image, ImageStore
 from minipod.pods.manager import PodManager
@@ -168,8 +169,8 @@ class ImageService:
         return sorted(
             worker.name
             for worker in self._manager.workers()
-            for container in worker.pod.spec.containers
-            if (used := self._images.get(container.image)) and used.id == image.id
+            for found in members(worker.pod)
+            if (used := self._images.get(found.container.image)) and used.id == image.id
         )
 
     def _runs(self, image: Image) -> list[bool]:

@@ -16,7 +16,15 @@ from typing import Any
 from minipod.agent import select
 from minipod.agent.server import Call, Handler
 from minipod.agent.store import Store
-from minipod.api import Document, ManifestError, Problem, load_manifests
+from minipod.api import (
+    Document,
+    ManifestError,
+    Problem,
+    default_container,
+    load_manifests,
+    member,
+    members,
+)
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
 from minipod.plan.steps import Step
@@ -113,7 +121,7 @@ class Service:
             title = f"pod {name} ({document.source}); uid and address are examples"
             steps = compile_sandbox(pod, context, facts)
             texts.append(render_text(title, steps, document.lines, document.source))
-            for container in pod.spec.containers:
+            for container in (found.container for found in members(pod)):
                 image = resolve.find_image(self._tools.images, container)
                 run = resolve.container_context(image, container, 0, self._tools.seccomp())
                 made: tuple[Step, ...] = compile_container(pod, container, context, run, facts)
@@ -259,18 +267,11 @@ class Service:
     async def logs(self, call: Call) -> dict[str, Any]:
         """Send the log lines of one container, or of all."""
         worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
-        names = [c.name for c in worker.pod.spec.containers]
         wanted = call.request.get("container")
         if call.request.get("allContainers"):
-            chosen = names
-        elif wanted:
-            if wanted not in names:
-                raise NotFound(
-                    f"pod {worker.name} has no container {wanted}", f"it has: {', '.join(names)}"
-                )
-            chosen = [wanted]
+            chosen = [found.name for found in members(worker.pod)]
         else:
-            chosen = names[:1]
+            chosen = [member(worker.pod, wanted).name if wanted else default_container(worker.pod)]
         sender = _LogSender(call, worker)
         if call.request.get("follow") and not call.request.get("previous"):
             await asyncio.gather(*(sender.follow(name) for name in chosen))
@@ -296,7 +297,7 @@ class Service:
         if not tty and len(call.fds) != 3:
             raise UsageError("an exec without a terminal needs three streams")
         record, run, context, shim = worker.running(request.get("container"))
-        container = next(c for c in worker.pod.spec.containers if c.name == record.name)
+        container = member(worker.pod, record.name).container
         rows, columns = request.get("size") or (0, 0)
         number, ended = worker.next_exec()
         launch = compile_exec(

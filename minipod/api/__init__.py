@@ -5,6 +5,7 @@
 This package does no I/O and imports nothing of minipod but its version and ``minipod.errors``.
 """
 
+from minipod.api.containers import Member, default_container, member, members
 from minipod.api.manifest import Document, load_manifests
 from minipod.api.objects import (
     Container,
@@ -68,6 +69,7 @@ __all__ = [
     "Lifecycle",
     "LifecycleHandler",
     "ManifestError",
+    "Member",
     "ObjectMeta",
     "ObjectReference",
     "Pod",
@@ -82,8 +84,11 @@ __all__ = [
     "TCPSocketAction",
     "Volume",
     "VolumeMount",
+    "default_container",
     "from_dict",
     "load_manifests",
+    "member",
+    "members",
     "parse_bytes",
     "parse_cpu_millis",
     "parse_quantity",

@@ -8,7 +8,7 @@ privileges are given up, in the order in which each step needs what the next one
 
 from __future__ import annotations
 
-from minipod.api import Container, Pod
+from minipod.api import Container, Pod, member
 from minipod.errors import UsageError
 from minipod.plan import sandbox
 from minipod.plan import steps as s
@@ -40,7 +40,7 @@ def compile_container(
     pod: Pod, container: Container, context: PodContext, run: ContainerContext, facts: Facts
 ) -> tuple[s.Step, ...]:
     """Return the host steps that start one run of *container*."""
-    at = f"spec.containers[{pod.spec.containers.index(container)}]"
+    at = member(pod, container.name).path
     if len(container.volume_mounts) > MAX_VOLUME_MOUNTS:
         raise UsageError(
             f"{at}.volumeMounts: {len(container.volume_mounts)} are more than {MAX_VOLUME_MOUNTS}",

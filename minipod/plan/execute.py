@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from minipod.api import Container, Pod
+from minipod.api import Container, Pod, member
 from minipod.plan import steps as s
 from minipod.plan.command import candidates, environment
 from minipod.plan.context import ContainerContext, Facts, PodContext
@@ -39,7 +39,7 @@ def compile_exec(
     if tty:
         env["TERM"] = term or env.get("TERM", "xterm")
     cgroup = container_cgroup(context.cgroup, container.name, run.attempt)
-    at = f"spec.containers[{pod.spec.containers.index(container)}]"
+    at = member(pod, container.name).path
     steps: list[s.NamespaceStep] = [
         s.Harden(),
         *join_v1(facts, cgroup),

@@ -8,7 +8,7 @@ import posixpath
 import socket
 from pathlib import Path
 
-from minipod.api import Container, Pod, Problem
+from minipod.api import Container, Pod, Problem, members
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageStore, resolve_user
@@ -173,8 +173,8 @@ def preflight(pod: Pod, images: ImageStore, source: str, lines: dict[str, int]) 
         _host_paths(pod)
     except MinipodError as error:
         add("spec.volumes", error)
-    for i, container in enumerate(pod.spec.containers):
-        path = f"spec.containers[{i}]"
+    for found in members(pod):
+        container, path = found.container, found.path
         try:
             image = find_image(images, container)
             container_context(image, container, 0, b"")

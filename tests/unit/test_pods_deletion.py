@@ -76,7 +76,7 @@ async def test_the_clock_may_run_on_between_two_looks(world: World) -> None:
 
     worker.publish = late  # type: ignore[method-assign]
     world.now = T0 + 19.999
-    worker._wake.set()
+    worker.core.wake.set()
     await world.settle()
     assert worker.gone.is_set()
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from minipod.errors import MinipodError
+from minipod.pods import recovery as module
 from minipod.pods import resolve
-from minipod.pods import worker as module
 from minipod.pods.record import ContainerRecord, Ended, PodRecord
 from minipod.pods.worker import PodWorker
 from minipod.runtime.shim import Process, Shim
@@ -192,7 +192,7 @@ async def test_a_host_path_that_has_vanished_fails_the_next_start(
         raise MinipodError("volume v: hostPath /x does not exist")
 
     monkeypatch.setattr(resolve, "pod_context", gone)
-    worker._context = None
+    worker.core.forget_context()
     found.exits("app/0", 0)
     await world.settle()
     ended = of(worker).ended
@@ -238,7 +238,7 @@ async def test_a_worker_that_was_just_woken_can_be_stopped(world: World, turns: 
     await world.settle()
     worker.delete(30)  # so that it sleeps with a timeout
     await world.settle()
-    worker._wake.set()
+    worker.core.wake.set()
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from minipod.api import Container, Pod, PodCondition, PodStatus, ResourceRequirements
 from minipod.pods import backoff
 from minipod.pods.record import ContainerRecord, Ended, PodRecord
+from minipod.pods.signals import parse_signal
 from minipod.pods.status import (
     container_id,
     container_status,
@@ -21,7 +22,6 @@ from minipod.pods.status import (
     restarts,
     timestamp,
 )
-from minipod.pods.worker import parse_signal
 from tests.unit.test_plan_checker import UID, pod
 
 NOW = 1_800_000_000.0

@@ -20,7 +20,7 @@ from minipod.errors import MinipodError, NotFound, StepFailed
 from minipod.images import Image, ImageConfig, ImageStore
 from minipod.network import AddressPool, PodLink
 from minipod.plan import steps as s
-from minipod.pods import resolve
+from minipod.pods import containers, resolve
 from minipod.pods import worker as module
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, PodRecord
@@ -214,7 +214,8 @@ class World:
             self.log.append(f"rm {Path(path).relative_to(top)}")
 
         identity = SimpleNamespace(uid=0, gid=0, groups=(0,), home="/root")
-        monkeypatch.setattr(module, "remove_tree", remove_tree)
+        for user in (module, containers):
+            monkeypatch.setattr(user, "remove_tree", remove_tree)
         monkeypatch.setattr(resolve, "_read", lambda path: "nameserver 192.0.2.53\n")
         monkeypatch.setattr(resolve, "resolve_user", lambda image, user: identity)
 
@@ -249,7 +250,7 @@ class World:
     async def advance(self, worker: PodWorker, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
-        worker._wake.set()
+        worker.core.wake.set()
         await self.settle()
 
     @property
@@ -438,7 +439,7 @@ async def test_an_exit_before_the_answer_to_its_launch(world: World) -> None:
     ended = of(worker)
     ended.state, ended.attempt = "starting", 0
     shim.exits("app/0", 0)
-    worker._on_started(Process("app/0", "running", 1, 0, T0, 0))  # the answer comes late
+    worker._containers.on_started(Process("app/0", "running", 1, 0, T0, 0))  # the answer comes late
     await world.settle()
     assert of(worker).state == "ended"
     assert worker.pod.status.phase == "Succeeded"
@@ -536,7 +537,7 @@ async def test_what_cannot_be_discarded_is_tried_again_later(
         raise OSError(5, "Input/output error", path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "remove_tree", refuse)
+        patch.setattr(containers, "remove_tree", refuse)
         world.shim.exits("app/0", 0)
         await world.settle()
         assert (of(worker).state, of(worker).attempt) == ("waiting", 0)

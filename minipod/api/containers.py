@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All containers of a pod, whatever list of the spec they stand in: what they are, and where they are written.
+
+Container names are unique over the lists (Kubernetes, "Init containers"), so a name finds one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from minipod.api.objects import Container, Pod
+from minipod.errors import NotFound
+
+Kind = Literal["init", "app", "ephemeral"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A container and its place in the pod.
+
+    Attributes:
+        container: what the manifest says of it.
+        kind: which of the three lists it stands in.
+        path: where, ``spec.containers[0]``.
+    """
+
+    container: Container
+    kind: Kind
+    path: str
+
+    @property
+    def name(self) -> str:
+        """Return the container's name."""
+        return self.container.name
+
+    @property
+    def event_path(self) -> str:
+        """Return how an event names it: ``spec.containers{web}``."""
+        return f"{self.path.partition('[')[0]}{{{self.name}}}"
+
+
+def members(pod: Pod) -> Iterator[Member]:
+    """Yield all containers of *pod*: init containers, then the app's, then ephemeral ones, each in their order."""
+    for i, container in enumerate(pod.spec.containers):
+        yield Member(container, "app", f"spec.containers[{i}]")
+
+
+def member(pod: Pod, name: str) -> Member:
+    """Return the container called *name*.
+
+    Raises:
+        NotFound: the pod has none.
+    """
+    for found in members(pod):
+        if found.name == name:
+            return found
+    whose = f"{pod.metadata.namespace}/{pod.metadata.name}"
+    names = ", ".join(found.name for found in members(pod))
+    raise NotFound(f"pod {whose} has no container {name}", f"it has: {names}")
+
+
+def default_container(pod: Pod) -> str:
+    """Return the container that a command means which names none: what the annotation says, else the app's first.
+
+    The annotation ``kubectl.kubernetes.io/default-container`` is kubectl's.
+    """
+    names = [found.name for found in members(pod)]
+    wanted = pod.metadata.annotations.get("kubectl.kubernetes.io/default-container")
+    return wanted if wanted in names else pod.spec.containers[0].name

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The containers of one pod: how each is started, how its end is heard, and whether there is another run.
+
+Every change is written to the record before the act that it announces, so that an agent which comes back finds either
+the act or the announcement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from functools import partial
+
+from minipod.api import default_container, member
+from minipod.errors import MinipodError, NotFound
+from minipod.plan import (
+    ContainerContext,
+    PodContext,
+    compile_container,
+    container_dir,
+    process_key,
+)
+from minipod.pods import backoff, resolve
+from minipod.pods.core import PodCore
+from minipod.pods.execs import Execs
+from minipod.pods.record import ContainerRecord, Ended
+from minipod.pods.status import container_id, exit_of, restarts
+from minipod.runtime.runtime import remove_tree
+from minipod.runtime.shim import Process, Shim
+
+log = logging.getLogger(__name__)
+
+
+class Containers:
+    """Starts a pod's containers and hears of their ends."""
+
+    def __init__(self, core: PodCore) -> None:
+        self._core = core
+        self._runs: dict[str, ContainerContext] = {}
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self.execs = Execs()
+        known = {record.name for record in core.record.containers}
+        for container in core.pod.spec.containers:
+            if container.name not in known:
+                core.record.containers.append(ContainerRecord(container.name))
+
+    # ---- starting ----
+
+    def start_due(self) -> None:
+        """Start every container whose time has come; they start side by side."""
+        now = self._core.now()
+        for record in self._core.record.containers:
+            due = record.next_start is not None and record.next_start <= now
+            if record.state == "waiting" and due and record.name not in self._starting:
+                task = asyncio.ensure_future(self._start(record))
+                self._starting[record.name] = task
+                task.add_done_callback(partial(self._start_done, record.name))
+
+    def next_due(self) -> float | None:
+        """Return when the next container is to be started, if one is."""
+        due = [
+            record.next_start
+            for record in self._core.record.containers
+            if record.state == "waiting"
+            and record.next_start is not None
+            and record.name not in self._starting
+        ]
+        return min(due, default=None)
+
+    async def cancel_starts(self) -> None:
+        """Give up the starts that are under way: their sandbox is going."""
+        for task in self._starting.values():
+            task.cancel()
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        self._starting.clear()
+
+    def is_starting(self, name: str) -> bool:
+        """Whether this agent is just starting container *name*."""
+        return name in self._starting
+
+    def _start_done(self, name: str, task: asyncio.Task[None]) -> None:
+        self._starting.pop(name, None)
+        core = self._core
+        if not task.cancelled() and (error := task.exception()):
+            log.error("pod %s: starting container %s", core.name, name, exc_info=error)
+            core.event("Warning", "Failed", f"Error: internal error: {error!r}", name)
+            record, now = core.record.container(name), core.now()
+            if record.state == "starting":
+                self.ended(record, Ended(128, "StartError", now, now, 0, repr(error)))
+            elif record.state == "waiting":
+                record.next_start = now + backoff.INITIAL
+        core.wake.set()
+
+    async def _start(self, record: ContainerRecord) -> None:
+        core = self._core
+        container = core.spec(record.name)
+        try:
+            image = resolve.find_image(core.tools.images, container)
+        except NotFound as error:
+            self._wait_for_image(record, error)
+            return
+        shim = core.shim
+        assert shim is not None, "a container starts in a sandbox"
+        await self._discard_previous(record, shim)
+        if core.deleting:
+            return
+        now = core.now()
+        if record.ended:
+            ended = record.ended.finished
+            record.backoff, record.backoff_updated = backoff.after_start(
+                record.backoff, record.backoff_updated, ended, now
+            )
+        record.attempt += 1
+        record.state, record.reason, record.message = "starting", "ContainerCreating", ""
+        record.started, record.next_start, record.image_id = now, None, image.id
+        core.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
+        try:
+            run = resolve.container_context(image, container, record.attempt, core.tools.seccomp())
+            self._runs[record.name] = run
+            steps = compile_container(
+                core.pod, container, core.context(), run, core.tools.runtime.facts
+            )
+            present = f"Container image {container.image!r} already present on machine"
+            core.event("Normal", "Pulled", present, record.name)
+            core.event("Normal", "Created", f"Created container: {record.name}", record.name)
+            process = await core.tools.runtime.start_container(
+                shim, steps, core.origin(f"container {record.name}")
+            )
+        except MinipodError as error:
+            if record.state == "starting":
+                core.event("Warning", "Failed", f"Error: {error}", record.name)
+                now = core.now()
+                # What containerd answers when a container could not be started: StartError, 128.
+                self.ended(record, Ended(128, "StartError", now, now, 0, str(error)))
+            return
+        self.on_started(process)
+
+    async def _discard_previous(self, record: ContainerRecord, shim: Shim) -> None:
+        """Remove what the last run left: its writable layer, its cgroup, the shim's record of it."""
+        if record.attempt < 0:
+            return
+        core = self._core
+        await shim.forget(process_key(record.name, record.attempt))
+        await remove_tree(container_dir(core.directory, record.name, record.attempt))
+        cgroup = core.cgroup_of(record)
+        await core.tools.runtime.cgroups.kill(cgroup)
+        await core.tools.runtime.cgroups.remove(cgroup)
+
+    def _wait_for_image(self, record: ContainerRecord, error: NotFound) -> None:
+        record.reason, record.message = "ErrImageNeverPull", str(error)
+        record.next_start = self._core.now() + backoff.INITIAL
+        self._core.event("Warning", "ErrImageNeverPull", str(error), record.name)
+
+    # ---- what the shim tells ----
+
+    def find(self, key: str) -> ContainerRecord | None:
+        """Return the record of the present run that a shim's key names."""
+        records = self._core.record.containers
+        return next((r for r in records if process_key(r.name, r.attempt) == key), None)
+
+    def on_started(self, process: Process) -> None:
+        """A container's program runs."""
+        record = self.find(process.key)
+        if record is None or record.state != "starting":
+            return
+        record.state, record.pid, record.started = "running", process.pid, process.started
+        self._core.event("Normal", "Started", f"Started container {record.name}", record.name)
+        self._core.wake.set()
+
+    def on_failed(self, process: Process) -> None:
+        """A launch that an earlier agent asked for has failed: the next one will say why."""
+        record = self.find(process.key)
+        if record is not None and record.state == "starting" and not self.is_starting(record.name):
+            self.start_over(record)
+            self._core.wake.set()
+
+    def start_over(self, record: ContainerRecord) -> None:
+        """A run was announced and never came to be: it is not counted."""
+        record.attempt -= 1
+        record.state, record.next_start = "waiting", self._core.now()
+
+    def on_exit(self, process: Process) -> None:
+        """A container has ended, or a command in one."""
+        if self.execs.ended(process):
+            return
+        record = self.find(process.key)
+        if record is None or record.state not in ("running", "starting"):
+            return
+        core = self._core
+        code, number = exit_of(process.status)
+        reason = "Completed" if code == 0 else "Error"
+        if code == 137 and core.tools.runtime.cgroups.oom_kills(core.cgroup_of(record)) > 0:
+            reason = "OOMKilled"
+        if core.pod.spec.share_process_namespace or core.pod.spec.host_pid:
+            # Its other processes do not end with it, as they would with a PID namespace of their own.
+            core.spawn(core.tools.runtime.cgroups.kill(core.cgroup_of(record)))
+        self.ended(record, Ended(code, reason, process.started, process.finished, number))
+        core.wake.set()
+
+    def lost(self, record: ContainerRecord) -> None:
+        """A container has ended with its sandbox, and nobody knows how."""
+        now = self._core.now()
+        began = record.started or now
+        self.ended(record, Ended(137, "Error", began, now, signal.SIGKILL, "its sandbox was gone"))
+
+    def ended(self, record: ContainerRecord, ended: Ended) -> None:
+        """Take down how a run ended, and decide whether and when there is another."""
+        core = self._core
+        ended.container_id = container_id(core.uid, record.name, record.attempt)
+        record.ended, record.pid = ended, 0
+        if core.deleting or not restarts(core.pod, ended.exit_code):
+            record.state, record.next_start = "ended", None
+            return
+        wait = backoff.delay(record.backoff, record.backoff_updated, ended.finished)
+        record.state = "waiting"
+        record.next_start = ended.finished + wait
+        record.reason = "CrashLoopBackOff" if wait else "ContainerCreating"
+        record.message = ""
+        if wait:
+            meta = core.pod.metadata
+            record.message = (
+                f"back-off {wait:.0f}s restarting failed container={record.name} "
+                f"pod={meta.name}_{meta.namespace}({meta.uid})"
+            )
+            words = f"Back-off restarting failed container {record.name}"
+            core.event("Warning", "BackOff", words, record.name)
+
+    # ---- commands in running containers ----
+
+    def running(
+        self, name: str | None
+    ) -> tuple[ContainerRecord, ContainerContext, PodContext, Shim]:
+        """Return what an exec into container *name* (None: the default one) needs.
+
+        Raises:
+            NotFound: the pod has no such container.
+            MinipodError: it does not run.
+        """
+        core = self._core
+        container = member(core.pod, name or default_container(core.pod)).container
+        record = core.record.container(container.name)
+        if record.state != "running" or core.shim is None:
+            raise MinipodError(
+                f"container {record.name} of pod {core.name} is not running",
+                f"see minipod describe pod {core.pod.metadata.name}",
+            )
+        if record.name not in self._runs:
+            image = resolve.find_image(core.tools.images, container)
+            self._runs[record.name] = resolve.container_context(
+                image, container, record.attempt, core.tools.seccomp()
+            )
+        return record, self._runs[record.name], core.context(), core.shim

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The sandbox of one pod: made, watched, lost, and taken down again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from minipod.errors import MinipodError
+from minipod.network import pod_link
+from minipod.plan import SANDBOX_KEY, compile_sandbox
+from minipod.pods import backoff
+from minipod.pods.containers import Containers
+from minipod.pods.core import PodCore
+from minipod.runtime.shim import Process, Shim
+
+SANDBOX_TIMEOUT = 60.0  # seconds; it takes milliseconds, unless something in it is held
+
+
+class Sandbox:
+    """Makes a pod's sandbox and takes it down.
+
+    Attributes:
+        next_try: when it is to be made again, after it could not be.
+    """
+
+    def __init__(self, core: PodCore, containers: Containers) -> None:
+        self._core = core
+        self._containers = containers
+        self._lost = ""  # why the sandbox is gone, until that has been dealt with
+        self.next_try = 0.0
+
+    # ---- making ----
+
+    async def make(self) -> None:
+        """Make the sandbox, unless it is not yet time to try again."""
+        core, record = self._core, self._core.record
+        if core.now() < self.next_try:
+            return
+        record.sandbox += 1
+        pool = core.tools.pool
+        pool.release(core.uid)  # what an agent that died in the middle of this may have taken
+        record.address = "" if core.pod.spec.host_network else pool.allocate(core.uid)
+        core.forget_context()
+        try:
+            core.save()
+            steps = compile_sandbox(core.pod, core.context(), core.tools.runtime.facts)
+            async with asyncio.timeout(SANDBOX_TIMEOUT):
+                await core.tools.runtime.make_sandbox(steps, core.origin("sandbox"), self.adopt)
+        except (MinipodError, TimeoutError) as error:
+            record.sandbox_failures += 1
+            words = str(error) or f"not done after {SANDBOX_TIMEOUT:.0f} s"
+            core.event("Warning", "FailedCreatePodSandBox", words)
+            await self.remove()
+            delay = min(backoff.MAXIMUM, backoff.INITIAL * 2 ** (record.sandbox_failures - 1))
+            self.next_try = core.now() + delay
+            return
+        record.sandbox_up = True
+        record.sandbox_failures = 0
+
+    def adopt(self, shim: Shim) -> None:
+        """Take *shim* for the present sandbox's."""
+        self._core.shim = shim
+        self.listen(shim)
+        self._core.spawn(self._watch(shim))
+
+    def listen(self, shim: Shim) -> None:
+        """Hear what *shim* tells."""
+        shim.on_exit = self._on_exit
+        shim.on_started = self._containers.on_started
+        shim.on_failed = self._containers.on_failed
+
+    async def _watch(self, shim: Shim) -> None:
+        await shim.closed.wait()
+        if self._core.shim is shim:
+            self.lose("its shim is gone")
+
+    def _on_exit(self, process: Process) -> None:
+        if process.key == SANDBOX_KEY:
+            self.lose("its pause process ended")
+        else:
+            self._containers.on_exit(process)
+
+    # ---- losing ----
+
+    def lose(self, why: str) -> None:
+        """Note that the sandbox is gone; :meth:`settle_loss` does the rest."""
+        self._lost = why
+        self._core.wake.set()
+
+    async def settle_loss(self) -> None:
+        """If the sandbox has died, and all containers with it: whether there is another is for the restart policy."""
+        core = self._core
+        if core.record.sandbox_up and core.shim is None:
+            self._lost = self._lost or "it could not be taken down before"
+        why, self._lost = self._lost, ""
+        if not why or not core.record.sandbox_up or core.deleting:
+            return
+        words = f"Pod sandbox changed, it will be killed and re-created: {why}"
+        core.event("Normal", "SandboxChanged", words)
+        await self.remove()
+        for record in core.record.containers:
+            if record.state in ("running", "starting"):
+                self._containers.lost(record)
+
+    # ---- taking down ----
+
+    async def remove(self) -> None:
+        """Take down whatever there is of the sandbox; the pod's volumes and logs stay."""
+        await self.end()
+        self.release_address()
+
+    def release_address(self) -> None:
+        """Give the address back."""
+        # The record may not know of it: see make().
+        self._core.tools.pool.release(self._core.uid)
+        self._core.record.address = ""
+
+    async def end(self) -> None:
+        """End all that runs in the sandbox, and remove it from the host."""
+        core, record = self._core, self._core.record
+        await self._containers.cancel_starts()
+        shim, core.shim = core.shim, None
+        link = pod_link(core.tools.config, core.uid, record.address) if record.address else None
+        if record.sandbox >= 0:
+            await core.tools.runtime.remove_sandbox(core.run_dir, core.cgroup, shim, link)
+        record.sandbox_up = False
