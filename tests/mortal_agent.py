@@ -23,6 +23,7 @@ from minipod.agent.server import Call
 from minipod.network import nft
 from minipod.network.addresses import AddressPool
 from minipod.network.bridge import HostLinks
+from minipod.network.elements import ElementSocket
 from minipod.pods import manager, worker
 from minipod.runtime import cgroups, runtime
 from minipod.runtime.shim import Shim
@@ -33,6 +34,7 @@ ACTS = (
     (AddressPool, "allocate release"),
     (HostLinks, "connect remove"),
     (nft, "apply"),
+    (ElementSocket, "change"),
     (cgroups.Cgroups, "create kill remove"),
     (runtime.Runtime, "_host_step _attach"),
     (Shim, "start _request"),

@@ -2,8 +2,8 @@
 """The agent's view of the pod network: which links should exist, and making it so.
 
 The desired state is a dictionary of :class:`PodLink`; every nft transaction and every repair is derived from it.
-nft runs and netlink requests each have one writer, which takes what has gathered while it was busy: many pods that
-start at once share a few runs.
+Changes of the filter and of links each have one writer, which takes what has gathered while it was busy: many pods
+that start at once share a few transactions.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from minipod.network.batch import Batcher
 
 if TYPE_CHECKING:
     from minipod.network.bridge import HostLinks
+    from minipod.network.elements import ElementSocket
 
 P = ParamSpec("P")
 
@@ -39,10 +40,13 @@ class Network:
     the one that a previous agent left, so that its pods go on talking.
     """
 
-    def __init__(self, config: Config, host: HostLinks, thread: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, config: Config, host: HostLinks, pods: ElementSocket, thread: ThreadPoolExecutor
+    ) -> None:
         """Use :meth:`open`."""
         self._config = config
         self._host = host
+        self._set = pods
         # One thread: the kernel serialises rtnetlink anyway (rtnl_lock), and the socket is not for sharing.
         self._thread = thread
         self._links: dict[str, PodLink] = {}
@@ -62,7 +66,8 @@ class Network:
         """
         ruleset.check_names(config)
         parse_range(config.pod_cidr)
-        from minipod.network.bridge import HostLinks  # late: it imports pyroute2, 0.1 s
+        from minipod.network.bridge import HostLinks  # late: they import pyroute2, 0.1 s
+        from minipod.network.elements import ElementSocket
 
         thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
         try:
@@ -70,7 +75,8 @@ class Network:
         except OSError as error:
             thread.shutdown(wait=False)
             raise _at_edge(error) from error
-        network = cls(config, host, thread)
+        pods = ElementSocket(config.nft_table, ruleset.SET)
+        network = cls(config, host, pods, thread)
         try:
             await network._job(host.check_range)
             await network._job(host.repair_bridge)
@@ -195,6 +201,7 @@ class Network:
         await self._elements.close()
         await self._removals.close()
         await self._job(self._host.close)
+        self._set.close()
         self._thread.shutdown(wait=False)
 
     def _wanted(self) -> list[PodLink]:
@@ -227,12 +234,13 @@ class Network:
         if None not in changed:
             remove = [link for link in links - wanted if ruleset.element(link) not in used]
             try:
-                await nft.apply(ruleset.change(self._config, add=links & wanted, remove=remove))
+                add = [link for link in links if link in wanted]
+                await self._job(self._set.change, [*map(_key, add)], [*map(_key, remove)])
                 return
-            except nft.NftError as error:
+            except OSError as error:
                 # Somebody removed our table or set ("nft flush ruleset"): nothing of it can be trusted.
-                if not error.missing:
-                    raise
+                if error.errno != errno.ENOENT:
+                    raise _at_edge(error) from error
         await nft.apply(ruleset.full(self._config, self._links.values()))
 
     async def _remove(self, names: list[str]) -> None:
@@ -247,6 +255,12 @@ class Network:
         await _settled(
             loop.run_in_executor(self._thread, lambda: function(*args, **kwargs)), reraise=True
         )
+
+
+def _key(link: PodLink) -> bytes:
+    from minipod.network.elements import key
+
+    return key(link.host_ifname, link.mac, link.address)
 
 
 async def _settled(future: asyncio.Future[None], *, reraise: bool = False) -> None:

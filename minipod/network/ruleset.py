@@ -78,19 +78,6 @@ table bridge {table} {{
 """
 
 
-def change(config: Config, add: Iterable[PodLink], remove: Iterable[PodLink]) -> str:
-    """Return the transaction that puts *add* into the set and takes *remove* out of it, both idempotent.
-
-    It fails, with "No such file or directory", when the table or the set is gone.
-    """
-    target = f"element bridge {config.nft_table} {SET}"
-    # What is removed is added first: deleting an absent element would fail the whole transaction.
-    lines = [f"add {target} {{ {element(link)} }}" for link in add]
-    for link in remove:
-        lines += [f"add {target} {{ {element(link)} }}", f"delete {target} {{ {element(link)} }}"]
-    return "\n".join(lines) + "\n"
-
-
 def absent(config: Config) -> str:
     """Return the transaction that leaves neither table."""
     return "".join(

@@ -25,7 +25,8 @@ import pytest
 
 from minipod.config import Config
 from minipod.errors import MinipodError
-from minipod.network import Network, PodLink, nft, pod_link
+from minipod.network import Network, PodLink, pod_link
+from minipod.network.elements import ElementSocket
 
 pytestmark = pytest.mark.requires("root", "nft", "veth", "tool:ip")
 
@@ -425,25 +426,25 @@ async def test_a_port_without_its_element_is_dead() -> None:
 
 
 @isolated
-async def test_parallel_attaches_share_nft_runs() -> None:
+async def test_parallel_attaches_share_transactions() -> None:
     pods = [Pod(last) for last in range(2, 34)]
     network = await Network.open(CONFIG)
-    texts: list[str] = []
-    original = nft.apply
+    texts: list[object] = []
+    original = ElementSocket.change
 
-    async def counted(text: str) -> None:
-        texts.append(text)
-        await original(text)
+    def counted(self: ElementSocket, add: list[bytes], remove: list[bytes]) -> None:
+        texts.append((add, remove))
+        original(self, add, remove)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nft, "apply", counted)
+        patch.setattr(ElementSocket, "change", counted)
         await asyncio.gather(*(pod.attach(network) for pod in pods))
-        attached, texts[:] = len(texts), []
-        assert attached <= 4
+        assert 0 < len(texts) <= 8
+        texts.clear()
         assert elements() == {element(pod.link) for pod in pods}
         assert {pod.link.host_ifname for pod in pods} <= link_names()
         await asyncio.gather(*(network.detach(pod.link) for pod in pods))
-        assert len(texts) <= 4
+        assert 0 < len(texts) <= 8
     assert elements() == set()
     assert link_names() == {CONFIG.bridge}
     await network.close()
@@ -624,17 +625,15 @@ async def test_cancelled_attach_is_undone() -> None:
 
 
 @isolated
-async def test_refused_rule_fails_closed_with_the_words_of_nft() -> None:
+async def test_a_refused_element_fails_closed_with_the_words_of_the_kernel() -> None:
     with Pod(2) as pod:
         network = await Network.open(CONFIG)
         run("nft", "delete", "table", "bridge", CONFIG.nft_table)
         run("nft", "add", "table", "bridge", CONFIG.nft_table)
         run("nft", "add", "set", "bridge", CONFIG.nft_table, "pods", "{ type ipv4_addr; }")
-        with pytest.raises(nft.NftError) as caught:
+        with pytest.raises(MinipodError) as caught:
             await pod.attach(network)
-        assert caught.value.line == 1
-        assert "add element bridge mptest pods" in caught.value.what
-        assert caught.value.message
+        assert "element of bridge mptest pods: Invalid argument" in caught.value.what
         assert "eth0" not in pod.run("ip", "link")
         assert link_names() == {CONFIG.bridge}
         await network.ensure([])

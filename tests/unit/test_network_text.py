@@ -103,15 +103,6 @@ def test_install_never_replaces() -> None:
     assert "delete" not in text
 
 
-def test_changes_are_idempotent() -> None:
-    one, two = ruleset.element(ONE), ruleset.element(TWO)
-    assert ruleset.change(CONFIG, add=[ONE], remove=[TWO]).splitlines() == [
-        f"add element bridge mytable pods {{ {one} }}",
-        f"add element bridge mytable pods {{ {two} }}",
-        f"delete element bridge mytable pods {{ {two} }}",
-    ]
-
-
 @pytest.mark.parametrize(
     "config",
     [
