@@ -6,9 +6,8 @@ The rules are those of ``k8s.io/kubernetes/pkg/apis/core/v1/defaults.go``.
 
 from __future__ import annotations
 
+from minipod.api.amounts import fill_requests
 from minipod.api.objects import Container, EmptyDirVolumeSource, HTTPGetAction, Pod
-
-_REQUESTED = ("cpu", "memory")
 
 
 def fill_defaults(pod: Pod, default_namespace: str) -> None:
@@ -16,16 +15,13 @@ def fill_defaults(pod: Pod, default_namespace: str) -> None:
     pod.metadata.namespace = pod.metadata.namespace or default_namespace
     for container in pod.spec.containers:
         _fill_lifecycle(container)
-        resources = container.resources
-        for name in _REQUESTED:
-            if name in resources.limits and name not in resources.requests:
-                resources.requests[name] = resources.limits[name]
         for port in container.ports:
             if pod.spec.host_network and not port.host_port:
                 port.host_port = port.container_port
     for volume in pod.spec.volumes:
         if volume.empty_dir is None and volume.host_path is None:
             volume.empty_dir = EmptyDirVolumeSource()
+    fill_requests(pod)
 
 
 def _fill_lifecycle(container: Container) -> None:

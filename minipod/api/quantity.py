@@ -81,6 +81,24 @@ def parse_bytes(text: str) -> int:
     return _ceiling(parse_quantity(text))
 
 
+def format_quantity(value: Decimal, *, binary: bool) -> str:
+    """Return an amount as Kubernetes writes it: with the largest suffix that leaves a whole number.
+
+    Args:
+        binary: with Ki, Mi, Gi …, as memory is written; else with m, k, M, G …, as cpu is. What is finer than a
+            thousandth, or than a byte, is rounded up.
+    """
+    if binary:
+        number, step, suffixes = _ceiling(value), 1024, ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
+    else:
+        number, step = _ceiling(_EXACT.multiply(value, Decimal(1000))), 1000
+        suffixes = ["m", "", "k", "M", "G", "T", "P", "E"]
+    place = 0
+    while number and number % step == 0 and place < len(suffixes) - 1:
+        number, place = number // step, place + 1
+    return f"{number}{suffixes[place]}" if number else "0"
+
+
 def _ceiling(value: Decimal) -> int:
     return int(value.to_integral_value(ROUND_CEILING, _EXACT))
 

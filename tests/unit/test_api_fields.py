@@ -29,6 +29,7 @@ STRUCTS = {
     "EnvVar": objects.EnvVar,
     "ContainerPort": objects.ContainerPort,
     "ResourceRequirements": objects.ResourceRequirements,
+    "ContainerResizePolicy": objects.ContainerResizePolicy,
     "VolumeMount": objects.VolumeMount,
     "Volume": objects.Volume,
     "EmptyDirVolumeSource": objects.EmptyDirVolumeSource,
@@ -141,6 +142,8 @@ def manifest(type_name: str, key: str, value: Any) -> bytes:
         container["ports"] = [{"containerPort": 1, key: value}]
     elif type_name == "ResourceRequirements":
         container["resources"] = {key: value}
+    elif type_name == "ContainerResizePolicy":
+        container["resizePolicy"] = [{key: value}]
     elif type_name == "SecurityContext":
         container["securityContext"] = {key: value}
     elif type_name == "VolumeMount":

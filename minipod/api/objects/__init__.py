@@ -27,7 +27,7 @@ from minipod.api.objects.lifecycle import (
 from minipod.api.objects.meta import ObjectMeta
 from minipod.api.objects.network import ContainerPort
 from minipod.api.objects.pod import Pod, PodOS, PodSpec
-from minipod.api.objects.resources import ResourceRequirements
+from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
 from minipod.api.objects.status import (
     ContainerState,
     ContainerStateRunning,
@@ -49,6 +49,7 @@ from minipod.api.objects.volumes import (
 __all__ = [
     "Container",
     "ContainerPort",
+    "ContainerResizePolicy",
     "ContainerState",
     "ContainerStateRunning",
     "ContainerStateTerminated",

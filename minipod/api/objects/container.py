@@ -10,7 +10,7 @@ from minipod.api.objects.base import Object
 from minipod.api.objects.env import EnvVar
 from minipod.api.objects.lifecycle import Lifecycle, Probe
 from minipod.api.objects.network import ContainerPort
-from minipod.api.objects.resources import ResourceRequirements
+from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
 from minipod.api.objects.volumes import VolumeMount
 
 
@@ -28,6 +28,7 @@ class Container(Object):
     env: list[EnvVar] = msgspec.field(default_factory=list)
     ports: list[ContainerPort] = msgspec.field(default_factory=list)
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
+    resize_policy: list[ContainerResizePolicy] = msgspec.field(default_factory=list)
     volume_mounts: list[VolumeMount] = msgspec.field(default_factory=list)
     image_pull_policy: str = ""
     liveness_probe: Probe | None = None
@@ -60,10 +61,13 @@ FIELDS: Tables = {
             "Probe",
             doc="Whether the container can serve; it is not Ready before the first success. Default: it can.",
         ),
-        "resizePolicy": no(
-            "[ContainerResizePolicy]", "remove it, a running container is not resized"
+        "resizePolicy": yes(
+            "[ContainerResizePolicy]",
+            doc="Per resource, whether `minipod resize` restarts the container; it does not by default.",
         ),
-        "resources": yes("ResourceRequirements"),
+        "resources": yes(
+            "ResourceRequirements", doc="How much of the machine the container asks for and gets."
+        ),
         "restartPolicy": no("str", "set spec.restartPolicy"),
         "restartPolicyRules": no("[ContainerRestartRule]", "set spec.restartPolicy"),
         "securityContext": no("SecurityContext", inside=True),

@@ -20,6 +20,7 @@ from minipod.api.field import (
 from minipod.api.objects.base import Object, spelled_out
 from minipod.api.objects.container import Container
 from minipod.api.objects.meta import ObjectMeta
+from minipod.api.objects.resources import ResourceRequirements
 from minipod.api.objects.status import PodStatus
 from minipod.api.objects.volumes import Volume
 
@@ -35,6 +36,7 @@ class PodSpec(Object):
 
     containers: list[Container] = msgspec.field(default_factory=list)
     volumes: list[Volume] = msgspec.field(default_factory=list)
+    resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
     restart_policy: str = spelled_out("Always")
     termination_grace_period_seconds: int = spelled_out(30)
     dns_policy: str = spelled_out("ClusterFirst")
@@ -97,7 +99,11 @@ FIELDS: Tables = {
         "priorityClassName": inert("str", NO_SCHEDULER),
         "readinessGates": no("[PodReadinessGate]", "remove them, nothing would ever open them"),
         "resourceClaims": no("[PodResourceClaim]"),
-        "resources": no("ResourceRequirements", "set the resources of each container"),
+        "resources": yes(
+            "ResourceRequirements",
+            doc="What all containers of the pod together ask for and get: cpu, memory and hugepages-<size>. It takes "
+            "the place of the containers' sums; a container without a limit of its own may use all of the pod's.",
+        ),
         "restartPolicy": yes(),
         "runtimeClassName": no("str", "remove it, there is one runtime"),
         "schedulerName": inert("str", NO_SCHEDULER),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.objects.base import Object, spelled_out
+from minipod.api.objects.resources import ResourceRequirements
 
 
 class ContainerStateWaiting(Object):
@@ -42,7 +43,10 @@ class ContainerState(Object):
 
 
 class ContainerStatus(Object):
-    """What a container is now, and was before its last restart."""
+    """What a container is now, and was before its last restart.
+
+    *allocated_resources* are the requests that were granted, *resources* what its cgroup has.
+    """
 
     name: str = ""
     state: ContainerState = msgspec.field(default_factory=ContainerState)
@@ -53,6 +57,8 @@ class ContainerStatus(Object):
     image_id: str = ""
     container_id: str | None = None
     started: bool | None = None
+    allocated_resources: dict[str, str] = msgspec.field(default_factory=dict)
+    resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
 
 
 class PodCondition(Object):

@@ -7,6 +7,7 @@ from minipod.api import names
 from minipod.api.objects import PodSpec
 from minipod.api.problems import NOT_HONOURED, Report
 from minipod.api.validation.container import check_container
+from minipod.api.validation.resources import check_pod_resources
 from minipod.api.validation.rules import one_of, say, unique
 from minipod.api.validation.volumes import check_volume
 
@@ -48,6 +49,7 @@ def check_spec(spec: PodSpec, report: Report) -> None:
         check_container(container, f"spec.containers[{index}]", spec, report)
     called = ((f"spec.containers[{i}].name", c.name) for i, c in enumerate(spec.containers))
     unique(report, called, "container name")
+    check_pod_resources(spec, report)
     if spec.host_network:
         _host_ports(spec, report)
 
