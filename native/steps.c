@@ -274,6 +274,18 @@ static int do_overlay(struct child *c, const struct mp_step *s) {
   return 0;
 }
 
+/*
+ * Open a path inside a volume that a running container may be changing at this very moment: resolved by the kernel
+ * below the volume's root, which no link or rename leads out of (kubelet CVE-2017-1002101, CVE-2021-25741). What is
+ * missing is made, as directories with the mode of the volume's root, as the kubelet does.
+ */
+static int open_inside(int volume, const char *path, mode_t mode) {
+  int fd = path_open(volume, path, O_PATH, 0);
+  if (fd != -ENOENT) return fd;
+  int r = path_make_dirs(volume, path, mode, 0);
+  return r < 0 ? r : path_open(volume, path, O_PATH, 0);
+}
+
 static int do_open_tree(struct child *c, const struct mp_step *s) {
   unsigned flags = OPEN_TREE_CLONE | AT_EMPTY_PATH | (s->flags & MP_F_RECURSIVE ? AT_RECURSIVE : 0U);
   struct stat st;
@@ -284,20 +296,27 @@ static int do_open_tree(struct child *c, const struct mp_step *s) {
   if (at < 0) return s->flags & MP_F_IN_PLACE ? at : -errno;
   if (fstat(at, &st) < 0) return -errno;
   if (s->num[1] && (st.st_mode & S_IFMT) != s->num[1]) return s->num[1] == S_IFDIR ? -ENOTDIR : -EINVAL;
+  if (*text(c, s, 1)) {
+    int inside = open_inside(at, text(c, s, 1), st.st_mode & 0777);
+    if (inside < 0) return inside;
+    close(at);
+    at = inside;
+  }
   _cleanup_fd_ int tree = sys_open_tree(at, "", flags);
   if (tree < 0) return tree;
-  /* A volume's mounts are the container's own: nothing propagates in or out. */
-  struct mount_attr attr = {.propagation = MS_PRIVATE};
-  if ((r = sys_mount_setattr(tree, "", AT_EMPTY_PATH | (flags & AT_RECURSIVE), &attr)) < 0) return r;
+  unsigned all = AT_EMPTY_PATH | (flags & AT_RECURSIVE);
+  /* Unless the plan says otherwise, a volume's mounts are the container's own: nothing propagates in or out. */
+  struct mount_attr attr = {.attr_set = s->num[2], .propagation = s->num[3]};
+  if ((r = sys_mount_setattr(tree, "", all, &attr)) < 0) return r;
   attr = (struct mount_attr){.attr_set = s->num[0]};
   if (s->num[0] && (r = sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr)) < 0) return r;
   slot_set(c, s->out, steal_fd(&tree));
   return 0;
 }
 
-static int make_mount_point(int root, const struct mp_step *s, const char *path) {
+static int make_mount_point(int root, const struct mp_step *s, const char *path, int directory) {
   const char *leaf;
-  if (s->flags & MP_F_CREATE_DIR) return path_make_dirs(root, path, 0755, no_symlinks(s));
+  if (directory) return path_make_dirs(root, path, 0755, no_symlinks(s));
   char parent[4096];
   const char *slash = strrchr(path, '/');
   if (slash && slash != path) {
@@ -322,16 +341,19 @@ static int do_attach(struct child *c, const struct mp_step *s) {
   const char *path = text(c, s, 0);
   if (s->root < 0) /* our own mount namespace's root: only for a sandbox or rootfs, at a path that we made */
     return sys_move_mount(tree, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+  struct statfs fs;
+  struct stat from, to;
+  if (fstat(tree, &from) < 0) return -errno;
   _cleanup_fd_ int at = path_open(root, path, O_PATH, no_symlinks(s));
-  if (at == -ENOENT && (s->flags & (MP_F_CREATE_DIR | MP_F_CREATE_FILE))) {
-    int r = make_mount_point(root, s, path);
+  unsigned create = s->flags & (MP_F_CREATE_DIR | MP_F_CREATE_FILE);
+  if (at == -ENOENT && create) {
+    int both = create == (MP_F_CREATE_DIR | MP_F_CREATE_FILE);
+    int r = make_mount_point(root, s, path, both ? S_ISDIR(from.st_mode) : create == MP_F_CREATE_DIR);
     if (r < 0) return r;
     at = path_open(root, path, O_PATH, no_symlinks(s));
   }
   if (at < 0) return at;
-  struct statfs fs;
-  struct stat from, to;
-  if (fstatfs(at, &fs) < 0 || fstat(at, &to) < 0 || fstat(tree, &from) < 0) return -errno;
+  if (fstatfs(at, &fs) < 0 || fstat(at, &to) < 0) return -errno;
   if (S_ISDIR(from.st_mode) != S_ISDIR(to.st_mode)) return -ENOTDIR;
   /* Nothing goes on top of procfs, wherever a link of the image leads (runc CVE-2019-19921); masks have their own way. */
   if (fs.f_type == PROC_SUPER_MAGIC) return -EXDEV;
@@ -339,7 +361,7 @@ static int do_attach(struct child *c, const struct mp_step *s) {
 }
 
 static int do_setattr(struct child *c, const struct mp_step *s) {
-  struct mount_attr attr = {.attr_set = s->num[0]};
+  struct mount_attr attr = {.attr_set = s->num[0], .propagation = s->num[1]};
   return sys_mount_setattr(slot_get(c, s->in), "", AT_EMPTY_PATH, &attr);
 }
 

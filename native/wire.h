@@ -39,9 +39,11 @@ enum mp_op {
   MP_OP_FS,            /* out, str[0] type, str[1] options (list of num[1]), num[0] MOUNT_ATTR_*   */
   MP_OP_OVERLAY,       /* out, str[0] lower dirs (list of num[1]), str[1] upper, str[2] work,
                            str[3] scratch, num[0] MOUNT_ATTR_*                                      */
-  MP_OP_OPEN_TREE,     /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0  */
+  MP_OP_OPEN_TREE,     /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0,
+                           str[1] path inside it to take instead or "", num[2] MOUNT_ATTR_* to set
+                           with the mounts below, num[3] MS_* propagation                           */
   MP_OP_ATTACH,        /* in tree, root, str[0] path                                               */
-  MP_OP_SETATTR,       /* in mount, num[0] MOUNT_ATTR_* to set                                     */
+  MP_OP_SETATTR,       /* in mount, num[0] MOUNT_ATTR_* to set, num[1] MS_* propagation or 0       */
   MP_OP_OPEN,          /* out, root or -1, str[0] path, num[0] O_*                                 */
   MP_OP_MKDIR,         /* root, str[0] path, num[0] mode                                           */
   MP_OP_MKNOD,         /* root, str[0] path, num[0] mode with type, num[1] major, num[2] minor     */
@@ -74,8 +76,8 @@ enum mp_op {
 
 /* Flags of a step. */
 #define MP_F_RECURSIVE 1     /* OPEN_TREE: with the mounts below                                  */
-#define MP_F_CREATE_DIR 2    /* ATTACH: make the mount point, a directory                         */
-#define MP_F_CREATE_FILE 4   /* ATTACH: make the mount point, a file                              */
+#define MP_F_CREATE_DIR 2    /* ATTACH: make the mount point, a directory …                       */
+#define MP_F_CREATE_FILE 4   /* ATTACH: … or a file; with both: what the tree is                  */
 #define MP_F_NO_SYMLINKS 8   /* ATTACH, MKDIR: a symlink on the way is refused                    */
 #define MP_F_PROC 16         /* MASK, READONLY: the paths must lie on procfs                      */
 #define MP_F_LEGACY 32       /* OVERLAY: by mount(2), before Linux 6.5                           */

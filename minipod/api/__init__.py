@@ -40,6 +40,7 @@ from minipod.api.objects import (
     TCPSocketAction,
     Volume,
     VolumeMount,
+    VolumeMountStatus,
     from_dict,
     to_dict,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "TCPSocketAction",
     "Volume",
     "VolumeMount",
+    "VolumeMountStatus",
     "default_container",
     "from_dict",
     "load_manifests",

@@ -7,7 +7,7 @@ The same list is executed (``minipod.runtime``), explained (``render``) and, whe
 from __future__ import annotations
 
 from minipod.plan.container import compile_container
-from minipod.plan.context import ContainerContext, Facts, Hierarchy, Link, PodContext
+from minipod.plan.context import ContainerContext, Facts, Hierarchy, Link, Place, PodContext
 from minipod.plan.execute import compile_exec
 from minipod.plan.render import render_text
 from minipod.plan.sandbox import KEY as SANDBOX_KEY
@@ -20,6 +20,7 @@ __all__ = [
     "Facts",
     "Hierarchy",
     "Link",
+    "Place",
     "PodContext",
     "compile_container",
     "compile_exec",

@@ -33,7 +33,7 @@ from minipod.plan.slots import (
     container_dir,
     process_key,
 )
-from minipod.plan.volumes import host_trees, volume_mounts
+from minipod.plan.volumes import host_trees, sandbox_trees, volume_mounts
 
 
 def compile_container(
@@ -111,11 +111,12 @@ def _prepare(
     at: str,
 ) -> list[s.NamespaceStep]:
     directory = container_dir(context.pod_dir, container.name, run.attempt)
+    env = manifest_env(container)
     result: list[s.NamespaceStep] = [
         s.Harden(),
         *join_v1(facts, container_cgroup(context.cgroup, container.name, run.attempt)),
         s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec")),
-        *host_trees(pod, container, context, at),
+        *host_trees(pod, container, context, env, at),
     ]
     if pod.spec.host_ipc:
         result.append(
@@ -133,8 +134,10 @@ def _prepare(
             source=f"{at}.image",
         ),
         s.SetNs(pidfd=JOIN, of="the sandbox", namespaces=SANDBOX_NAMESPACES),
+        *sandbox_trees(pod, container, context, env, at, propagating=True),
         s.Unshare(namespaces=("mnt", "cgroup")),
         s.MakePrivate(),
+        *sandbox_trees(pod, container, context, env, at, propagating=False),
         s.Attach(slot=ROOT, path="/rootfs", root=-1),
     ]
     return result

@@ -76,6 +76,25 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the content of a volume lies.
+
+    Attributes:
+        path: of the host, or of the sandbox's own root when *in_sandbox*.
+        type: what is there, a key of ``steps.FILE_TYPES``; it is checked when it is opened.
+        recursive: the mounts below belong to it.
+        read_only: every container sees it read-only, whatever its mount says.
+        in_sandbox: it is mounted in the sandbox's mount namespace only.
+    """
+
+    path: str
+    type: str = "directory"
+    recursive: bool = False
+    read_only: bool = False
+    in_sandbox: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PodContext:
     """Decisions about a pod's sandbox.
 
@@ -89,6 +108,7 @@ class PodContext:
         hosts, resolv_conf: the text of these files.
         link: None for a pod on the host's network.
         host_paths: per ``hostPath`` volume, what is there: a key of ``steps.FILE_TYPES``.
+        places: per volume that the manifest alone does not place (a claim, say), where it is.
     """
 
     run_dir: str
@@ -101,6 +121,7 @@ class PodContext:
     resolv_conf: str
     link: Link | None
     host_paths: dict[str, str] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

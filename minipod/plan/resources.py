@@ -89,15 +89,20 @@ def container_writes(container: Container, facts: Facts) -> tuple[CgroupWrite, .
     )
 
 
+def pod_memory_limit(pod: Pod) -> int:
+    """Return the bytes of memory that the pod may use, 0 when a container of it has no limit."""
+    memory = _amounts(pod.spec.containers, "limits", "memory")
+    return sum(memory) if all(memory) else 0
+
+
 def pod_writes(pod: Pod, facts: Facts) -> tuple[CgroupWrite, ...]:
     """Return what the pod's cgroup is set to: sums where every container has a limit, and the pids limit always."""
     cpu = _amounts(pod.spec.containers, "limits", "cpu")
-    memory = _amounts(pod.spec.containers, "limits", "memory")
     return _writes(
         facts,
         sum(cpu) if all(cpu) else 0,
         sum(_amounts(pod.spec.containers, "requests", "cpu")),
-        sum(memory) if all(memory) else 0,
+        pod_memory_limit(pod),
         POD_PIDS,
     )
 

@@ -7,7 +7,9 @@ from minipod.api import Pod
 from minipod.plan import steps as s
 from minipod.plan.context import Facts, PodContext
 from minipod.plan.defaults import PAUSE_UID, POD_FILES_BYTES, POD_SYSCTLS, SHM_BYTES
+from minipod.plan.emptydir import empty_dir_mode, empty_dir_mounts
 from minipod.plan.resources import pod_writes
+from minipod.plan.volumes import in_sandbox
 
 # fd slots of the sandbox's launch; CGROUP is filled by the agent's fd where the clone is born in its cgroup.
 CGROUP, PAUSE, NULL, TREE, MOUNT, PROC, NETNS, NETLINK = range(8)
@@ -19,7 +21,7 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
     """Return the host steps that make *pod*'s sandbox, in order."""
     namespace_steps = (
         *_enter(pod, context, facts),
-        *_mounts(pod, context),
+        *_mounts(pod, context, facts),
         *_settings(pod, context),
         *_become_pause(pod, facts),
     )
@@ -66,9 +68,9 @@ def _volume_directories(pod: Pod, context: PodContext) -> list[s.Step]:
     result: list[s.Step] = []
     for i, volume in enumerate(pod.spec.volumes):
         source = f"spec.volumes[{i}]"
-        if volume.empty_dir and volume.empty_dir.medium != "Memory":
-            path = f"{context.pod_dir}/volumes/{volume.name}"
-            result.append(s.MakeDirectory(path=path, mode=0o777, source=f"{source}.emptyDir"))
+        if volume.empty_dir and not in_sandbox(volume):
+            path, mode = f"{context.pod_dir}/volumes/{volume.name}", empty_dir_mode(volume)
+            result.append(s.MakeDirectory(path=path, mode=mode, source=f"{source}.emptyDir"))
         elif volume.host_path and volume.host_path.type in (
             "",
             "DirectoryOrCreate",
@@ -111,7 +113,7 @@ def _host_fields(pod: Pod) -> str:
     return f"spec.{used[0]}" if used else ""
 
 
-def _mounts(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
+def _mounts(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep]:
     # The sandbox's root is a small tmpfs that holds the pod's own mounts and files, and nothing of the host:
     # with a shared PID namespace, /proc/1/root of the pause process is all that a container can reach.
     result: list[s.NamespaceStep] = [
@@ -150,23 +152,7 @@ def _mounts(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
             ),
             s.Attach(slot=MOUNT, path="/shm", root=TREE, no_symlinks=True),
         ]
-    for i, volume in enumerate(pod.spec.volumes):
-        if volume.empty_dir and volume.empty_dir.medium == "Memory":
-            size = volume.empty_dir.size_limit
-            source = f"spec.volumes[{i}].emptyDir"
-            options = ("mode=0777", *((f"size={_bytes(size)}",) if size else ()))
-            result += [
-                s.Mkdir(path=f"/volumes/{volume.name}", root=TREE, source=source),
-                s.NewFilesystem(slot=MOUNT, type="tmpfs", options=options, source=source),
-                s.Attach(slot=MOUNT, path=f"/volumes/{volume.name}", root=TREE, source=source),
-            ]
-    return result
-
-
-def _bytes(quantity: str) -> int:
-    from minipod.api import parse_bytes
-
-    return parse_bytes(quantity)
+    return result + empty_dir_mounts(pod, facts, tree=TREE, mount=MOUNT)
 
 
 def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:

@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes: taken on the host as detached trees, attached in the container."""
+"""Volumes: taken as detached trees where their content lies, attached in the container."""
 
 from __future__ import annotations
 
 import posixpath
+import re
+from collections.abc import Mapping
 
-from minipod.api import Container, Pod
+from minipod.api import Container, Pod, Volume, VolumeMount
+from minipod.errors import MinipodError
 from minipod.plan import steps as s
-from minipod.plan.context import PodContext
+from minipod.plan.command import expand
+from minipod.plan.context import Place, PodContext
 from minipod.plan.slots import ROOT, TREES
+
+_PROPAGATION = {"HostToContainer": "slave", "Bidirectional": "shared"}
+_MISSING = re.compile(r"\$\(([^)]*)\)")
 
 
 def mount_order(container: Container) -> list[int]:
@@ -22,59 +29,125 @@ def clean(path: str) -> str:
     return posixpath.normpath("/" + path.lstrip("/"))
 
 
+def in_sandbox(volume: Volume) -> bool:
+    """Whether a volume is a filesystem of its own that the sandbox mounts: a tmpfs, or one of huge pages."""
+    return volume.empty_dir is not None and volume.empty_dir.medium != ""
+
+
+def place_of(volume: Volume, context: PodContext) -> Place:
+    """Return where the content of a volume lies."""
+    if volume.name in context.places:
+        return context.places[volume.name]
+    if volume.host_path:
+        kind = context.host_paths.get(volume.name, "")
+        return Place(volume.host_path.path, kind, recursive=True)
+    if in_sandbox(volume):
+        return Place(f"/volumes/{volume.name}", in_sandbox=True)
+    return Place(f"{context.pod_dir}/volumes/{volume.name}")
+
+
+def propagates(mount: VolumeMount) -> bool:
+    """Whether mounts that are made later below the volume are seen on its other side."""
+    return mount.mount_propagation in _PROPAGATION
+
+
+def sub_path(mount: VolumeMount, env: Mapping[str, str], at: str) -> str:
+    """Return which path of the volume is mounted, "" for all of it.
+
+    Raises:
+        MinipodError: ``subPathExpr`` does not give a path inside the volume, by the kubelet's rules.
+    """
+    if not mount.sub_path_expr:
+        return mount.sub_path
+    for name in _MISSING.findall(mount.sub_path_expr.replace("$$", "")):
+        if name not in env:
+            raise MinipodError(
+                f"{at}.subPathExpr: the container has no variable {name}", "set it in env"
+            )
+    path = expand(mount.sub_path_expr, env)
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise MinipodError(
+            f"{at}.subPathExpr: {path!r} is not a path inside the volume",
+            "it must be relative and without ..",
+        )
+    return path
+
+
 def host_trees(
-    pod: Pod, container: Container, context: PodContext, at: str
+    pod: Pod, container: Container, context: PodContext, env: Mapping[str, str], at: str
 ) -> list[s.NamespaceStep]:
     """Take the volumes that lie on the host, while we still see its mounts; later no host path is looked up again."""
+    return [
+        _open(container.volume_mounts[i], i, place, env, at)
+        for i, place in _places(pod, container, context)
+        if not place.in_sandbox
+    ]
+
+
+def sandbox_trees(
+    pod: Pod,
+    container: Container,
+    context: PodContext,
+    env: Mapping[str, str],
+    at: str,
+    *,
+    propagating: bool,
+) -> list[s.NamespaceStep]:
+    """Take the volumes that the sandbox has mounted.
+
+    Those whose mounts propagate are taken in the sandbox's own mount namespace, before ours is cut off from it.
+    """
+    mounts = container.volume_mounts
+    return [
+        _open(mounts[i], i, place, env, at)
+        for i, place in _places(pod, container, context)
+        if place.in_sandbox and propagates(mounts[i]) == propagating
+    ]
+
+
+def _places(pod: Pod, container: Container, context: PodContext) -> list[tuple[int, Place]]:
     volumes = {volume.name: volume for volume in pod.spec.volumes}
-    result: list[s.NamespaceStep] = []
-    for i in mount_order(container):
-        mount = container.volume_mounts[i]
-        volume = volumes[mount.name]
-        attributes = ("ro",) if mount.read_only else ()
-        where = f"{at}.volumeMounts[{i}]"
-        if volume.host_path:
-            kind = context.host_paths.get(volume.name, "")
-            step = s.OpenTree(
-                slot=TREES + i,
-                path=volume.host_path.path,
-                type=kind,
-                recursive=True,
-                attributes=attributes,
-                source=where,
-            )
-            result.append(step)
-        elif volume.empty_dir and volume.empty_dir.medium != "Memory":
-            path = f"{context.pod_dir}/volumes/{volume.name}"
-            result.append(
-                s.OpenTree(
-                    slot=TREES + i, path=path, type="directory", attributes=attributes, source=where
-                )
-            )
-    return result
+    mounts = container.volume_mounts
+    return [(i, place_of(volumes[mounts[i].name], context)) for i in mount_order(container)]
+
+
+def _open(
+    mount: VolumeMount, index: int, place: Place, env: Mapping[str, str], at: str
+) -> s.OpenTree:
+    source = f"{at}.volumeMounts[{index}]"
+    read_only = ("ro",) if mount.read_only or place.read_only else ()
+    # A kernel that has mount_setattr(2), which minipod needs anyway, can do it: IfPossible is Enabled.
+    recursive = mount.recursive_read_only in ("IfPossible", "Enabled")
+    return s.OpenTree(
+        slot=TREES + index,
+        path=place.path,
+        type=place.type,
+        recursive=place.recursive or propagates(mount),
+        attributes=(*(() if recursive else read_only), *mount.bind_mount_options),
+        recursive_attributes=read_only if recursive else (),
+        inside=sub_path(mount, env, source),
+        propagation=_PROPAGATION.get(mount.mount_propagation or "", "private"),
+        source=source,
+    )
 
 
 def volume_mounts(
     pod: Pod, container: Container, context: PodContext, at: str
 ) -> list[s.NamespaceStep]:
     """Attach the volumes, parents before what is mounted inside them."""
-    volumes = {volume.name: volume for volume in pod.spec.volumes}
     result: list[s.NamespaceStep] = []
-    for i in mount_order(container):
+    for i, place in _places(pod, container, context):
         mount = container.volume_mounts[i]
-        volume = volumes[mount.name]
-        where = f"{at}.volumeMounts[{i}]"
-        if volume.empty_dir and volume.empty_dir.medium == "Memory":
-            attributes = ("ro",) if mount.read_only else ()
-            path = f"/volumes/{volume.name}"
-            result.append(
-                s.OpenTree(
-                    slot=TREES + i, path=path, type="directory", attributes=attributes, source=where
-                )
-            )
-        kind = context.host_paths.get(volume.name, "directory") if volume.host_path else "directory"
-        create = "directory" if kind == "directory" else "file"
+        create = "directory" if place.type == "directory" else "file"
+        if mount.sub_path or mount.sub_path_expr:
+            create = "same"
         result.append(
-            s.Attach(slot=TREES + i, path=mount.mount_path, root=ROOT, create=create, source=where)
+            s.Attach(
+                slot=TREES + i,
+                path=mount.mount_path,
+                root=ROOT,
+                create=create,
+                source=f"{at}.volumeMounts[{i}]",
+            )
         )
     return result

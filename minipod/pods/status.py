@@ -18,6 +18,7 @@ from minipod.api import (
     PodStatus,
     qos_class,
 )
+from minipod.pods.mountstatus import mount_statuses
 from minipod.pods.record import ContainerRecord, Ended, PodRecord
 
 TERMINAL = ("Succeeded", "Failed")
@@ -89,6 +90,7 @@ def container_status(pod: Pod, record: ContainerRecord, image: str) -> Container
         container_id=container_id(pod.metadata.uid, record.name, record.attempt)
         if record.attempt >= 0
         else None,
+        volume_mounts=mount_statuses(pod, record.name),
     )
 
 

@@ -46,6 +46,10 @@ _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
         s.NewOverlay,
         errno.EINVAL,
     ): "the root directory's filesystem cannot hold an overlay upper dir: set MINIPOD_ROOT_DIR",
+    (
+        s.MaskPaths,
+        errno.ENOENT,
+    ): "there is no /dev/null in the container: mount no volume on /dev that has none",
     (s.NewFilesystem, errno.ENODEV): "this kernel lacks the filesystem",
     (s.MakeCgroup, errno.EINVAL): "the kernel does not take this value",
     (
@@ -64,8 +68,18 @@ _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
 }
 
 
+_INSIDE = {
+    errno.ENOENT: "a symbolic link of the volume leads nowhere inside the volume: check subPath",
+    errno.ENOTDIR: "a part of subPath is no directory in the volume: check subPath",
+    errno.ELOOP: "a symbolic link of the volume leads to itself or into /proc: check subPath",
+    errno.EROFS: "subPath is not there and the volume is read-only: make it, or check subPath",
+}
+
+
 def remedy(step: s.Step, number: int) -> str:
     """Return what to do about errno *number* in *step*, or ""."""
+    if isinstance(step, s.OpenTree) and step.inside and number in _INSIDE:
+        return _INSIDE[number]
     return _REMEDIES.get((type(step), number)) or _REMEDIES.get((None, number), "")
 
 

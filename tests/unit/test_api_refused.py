@@ -166,12 +166,12 @@ from tests.unit.test_api_manifest import HEAD, container, problems, spec
         ),
         (spec("volumes: [{name: v, emptyDir: {medium: memory}}]"), '"memory" is not one of Memory'),
         (
-            spec("volumes: [{name: v, emptyDir: {medium: HugePages}}]"),
-            '"HugePages" is known to Kubernetes',
+            spec("volumes: [{name: v, emptyDir: {medium: HugePages-big}}]"),
+            '"HugePages-big" has no size of a page',
         ),
         (
-            spec("volumes: [{name: v, emptyDir: {sizeLimit: 1Gi}}]"),
-            "5: spec.volumes[0].emptyDir.sizeLimit: known to Kubernetes but not honoured",
+            spec("volumes: [{name: v, emptyDir: {mode: 02000}}]"),
+            "5: spec.volumes[0].emptyDir.mode: must be 0 to 01777, not 1024 (02000)",
         ),
         (
             spec("volumes: [{name: v, emptyDir: {medium: Memory, sizeLimit: -1}}]"),
@@ -311,8 +311,45 @@ def test_refused(text: str, expected: str) -> None:
             '9: spec.containers[0].volumeMounts[1].mountPath: mount path "/a" is given twice',
         ),
         (
-            "volumeMounts: [{name: v, mountPath: /a, subPath: x}]",
-            "subPath: known to Kubernetes but not",
+            "volumeMounts: [{name: v, mountPath: /a, subPath: /x}]",
+            '7: spec.containers[0].volumeMounts[0].subPath: "/x" must be a relative path',
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, subPathExpr: x/../../y}]",
+            'volumeMounts[0].subPathExpr: "x/../../y" must not contain ..',
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, subPath: x, subPathExpr: z}]",
+            "volumeMounts[0].subPathExpr: subPath and subPathExpr exclude each other",
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, mountPropagation: Both}]",
+            '"Both" is not one of None, HostToContainer, Bidirectional',
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, mountPropagation: Bidirectional}]",
+            "mountPropagation: Bidirectional is for privileged containers only",
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, recursiveReadOnly: Maybe}]",
+            '"Maybe" is not one of Disabled, IfPossible, Enabled',
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, recursiveReadOnly: Enabled}]",
+            "recursiveReadOnly: Enabled needs readOnly: true",
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, readOnly: true, recursiveReadOnly: IfPossible, "
+            "mountPropagation: HostToContainer}]",
+            "recursiveReadOnly: IfPossible needs mountPropagation: None",
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, bindMountOptions: [noatime]}]",
+            'bindMountOptions[0]: "noatime" is not one of noexec, nodev, nosuid',
+        ),
+        (
+            "volumeMounts: [{name: v, mountPath: /a, bindMountOptions: [noexec, noexec]}]",
+            'bindMountOptions[1]: option "noexec" is given twice',
         ),
         ("tty: 1", "7: spec.containers[0].tty: expected true or false, got the number 1"),
         (

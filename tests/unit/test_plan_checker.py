@@ -30,6 +30,7 @@ from minipod.plan import (
     Facts,
     Hierarchy,
     Link,
+    Place,
     PodContext,
     compile_container,
     compile_exec,
@@ -72,7 +73,9 @@ def pod(*containers: Container, volumes: list[Volume] | None = None, **spec: Any
     )
 
 
-def context(of: Pod, host_paths: dict[str, str] | None = None) -> PodContext:
+def context(
+    of: Pod, host_paths: dict[str, str] | None = None, places: dict[str, Place] | None = None
+) -> PodContext:
     """Return the decisions for *of*."""
     return PodContext(
         run_dir=f"/run/minipod/pods/{UID}/0",
@@ -85,6 +88,7 @@ def context(of: Pod, host_paths: dict[str, str] | None = None) -> PodContext:
         resolv_conf="nameserver 9.9.9.9\n",
         link=None if of.spec.host_network else LINK,
         host_paths=host_paths or {},
+        places=places or {},
     )
 
 
@@ -118,11 +122,12 @@ def container(
     *,
     index: int = 0,
     host_paths: dict[str, str] | None = None,
+    places: dict[str, Place] | None = None,
     with_run: ContainerContext | None = None,
 ) -> s.Launch:
     """Return the launch of one container of *of*."""
-    one = of.spec.containers[index]
-    return launch_of(compile_container(of, one, context(of, host_paths), with_run or run(), facts))
+    one, made = of.spec.containers[index], context(of, host_paths, places)
+    return launch_of(compile_container(of, one, made, with_run or run(), facts))
 
 
 def execution(of: Pod, facts: Facts = V2, *, tty: bool = False) -> s.Launch:

@@ -75,7 +75,7 @@ def line_with(words: str) -> str:
         ("write /files/hostname", "pod.yaml:6: spec.hostname"),
         ("sethostname", "pod.yaml:6: spec.hostname"),
         ("make directory /srv/data", "pod.yaml:10: spec.volumes[0].hostPath"),
-        ("fsmount tmpfs (mode=0777)", "pod.yaml:13: spec.volumes[1].emptyDir"),
+        ("fsmount tmpfs (mode=0777,size=", "pod.yaml:13: spec.volumes[1].emptyDir"),
         ("open_tree /srv/data", "pod.yaml:25: spec.containers[0].volumeMounts[0]"),
         ("move_mount it to /tmp", "pod.yaml:27: spec.containers[0].volumeMounts[1]"),
         ("fsmount overlay of 3 layer(s)", "pod.yaml:17: spec.containers[0].image"),

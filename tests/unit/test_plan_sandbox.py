@@ -195,7 +195,8 @@ def test_volumes_in_memory_are_mounted_in_the_sandbox() -> None:
     launch = sandbox(one)
     check(launch)
     made = [x for x in of_kind(launch, s.NewFilesystem) if "mode=0777" in x.options]
-    assert [x.options for x in made] == [("mode=0777", "size=67108864"), ("mode=0777",)]
+    machine = f"size={V2.memory}"
+    assert [x.options for x in made] == [("mode=0777", "size=67108864"), ("mode=0777", machine)]
     assert [x.source for x in made] == ["spec.volumes[0].emptyDir", "spec.volumes[1].emptyDir"]
     paths = [step.path for step in of_kind(launch, s.Attach)]
     assert paths[-2:] == ["/volumes/sized", "/volumes/free"]

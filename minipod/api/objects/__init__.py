@@ -38,6 +38,7 @@ from minipod.api.objects.status import (
     PodCondition,
     PodIP,
     PodStatus,
+    VolumeMountStatus,
 )
 from minipod.api.objects.volumes import (
     EmptyDirVolumeSource,
@@ -81,6 +82,7 @@ __all__ = [
     "TCPSocketAction",
     "Volume",
     "VolumeMount",
+    "VolumeMountStatus",
     "camel",
     "from_dict",
     "to_dict",

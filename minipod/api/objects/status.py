@@ -42,6 +42,15 @@ class ContainerState(Object):
     terminated: ContainerStateTerminated | None = None
 
 
+class VolumeMountStatus(Object):
+    """How a volume is mounted; *recursive_read_only* is Enabled or Disabled for one that is read-only."""
+
+    name: str = ""
+    mount_path: str = ""
+    read_only: bool = False
+    recursive_read_only: str | None = None
+
+
 class ContainerStatus(Object):
     """What a container is now, and was before its last restart.
 
@@ -59,6 +68,7 @@ class ContainerStatus(Object):
     started: bool | None = None
     allocated_resources: dict[str, str] = msgspec.field(default_factory=dict)
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
+    volume_mounts: list[VolumeMountStatus] = msgspec.field(default_factory=list)
 
 
 class PodCondition(Object):

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from minipod.api.field import FILES, GONE, ON_HOST, Tables, all_refused, no, yes
 from minipod.api.objects.base import Object
 
@@ -13,13 +15,22 @@ class VolumeMount(Object):
     name: str = ""
     mount_path: str = ""
     read_only: bool = False
+    sub_path: str = ""
+    sub_path_expr: str = ""
+    mount_propagation: str | None = None
+    recursive_read_only: str | None = None
+    bind_mount_options: list[str] = msgspec.field(default_factory=list)
 
 
 class EmptyDirVolumeSource(Object):
-    """A directory that lives as long as the pod; *medium* is ``""`` (disk) or Memory (tmpfs)."""
+    """A directory that lives as long as the pod.
+
+    *medium* is ``""`` (disk), Memory (tmpfs), HugePages or ``HugePages-<size>`` (hugetlbfs).
+    """
 
     medium: str = ""
     size_limit: str | None = None
+    mode: int | None = None
 
 
 class HostPathVolumeSource(Object):
@@ -39,19 +50,42 @@ class Volume(Object):
 
 FIELDS: Tables = {
     "VolumeMount": {
-        "bindMountOptions": no("[str]"),
-        "mountPath": yes(),
-        "mountPropagation": no("str", "remove it, mounts do not propagate", "None"),
-        "name": yes(),
-        "readOnly": yes("bool"),
-        "recursiveReadOnly": no("str", "use readOnly", "Disabled"),
-        "subPath": no("str", "mount the whole volume"),
-        "subPathExpr": no("str", "mount the whole volume"),
+        "bindMountOptions": yes(
+            "[str]", "Any of noexec, nodev, nosuid: what this mount of the volume does not allow."
+        ),
+        "mountPath": yes(
+            doc="Where in the container, absolute; what is not there is made. Not / or /proc."
+        ),
+        "mountPropagation": yes(
+            doc="Whether mounts made later below the volume are seen: None (default), "
+            "HostToContainer (the container sees the host's), or Bidirectional (the host sees the "
+            "container's too; privileged containers only)."
+        ),
+        "name": yes(doc="The volume's name in spec.volumes."),
+        "readOnly": yes("bool", "Whether the container can only read it. Default false."),
+        "recursiveReadOnly": yes(
+            doc="With readOnly: whether mounts below the volume are read-only too. Disabled "
+            "(default), IfPossible or Enabled; every kernel that minipod runs on can do it."
+        ),
+        "subPath": yes(
+            doc="A path inside the volume that is mounted instead of its root. A directory is made "
+            "when it is missing. Symbolic links in it never lead out of the volume."
+        ),
+        "subPathExpr": yes(
+            doc="As subPath, with $(NAME) replaced by the container's environment variables; a "
+            "variable that is not set keeps the container from starting. Excludes subPath."
+        ),
     },
     "EmptyDirVolumeSource": {
-        "medium": yes(),
-        "mode": no("int", "the directory has mode 0777"),
-        "sizeLimit": yes("quantity"),
+        "medium": yes(
+            doc='"" (default) for a directory on disk, Memory for a tmpfs, HugePages or '
+            "HugePages-<size> for a hugetlbfs."
+        ),
+        "mode": yes("int", "The directory's mode, 0 to 01777. Default 0777."),
+        "sizeLimit": yes(
+            "quantity",
+            "The size of a volume in memory or huge pages; in memory at most the pod's memory limit.",
+        ),
     },
     "HostPathVolumeSource": {"path": yes(), "type": yes()},
     "Volume": {

@@ -7,23 +7,14 @@ from minipod.api import names
 from minipod.api.objects import Container, ContainerPort, PodSpec
 from minipod.api.problems import NOT_HONOURED, Report
 from minipod.api.validation.lifecycle import check_lifecycle
+from minipod.api.validation.mounts import check_mounts
 from minipod.api.validation.resources import check_resize_policy, check_resources
-from minipod.api.validation.rules import clean, label, one_of, say, under_proc, unique
-from minipod.api.validation.volumes import check_volume_mount
+from minipod.api.validation.rules import label, one_of, say, under_proc, unique
 from minipod.api.yaml import shown
 
 MAX_PORT = 65535
 
 _PROTOCOLS = ("TCP", "UDP", "SCTP")
-_HOST_PATH_TYPES = (
-    "DirectoryOrCreate",
-    "Directory",
-    "FileOrCreate",
-    "File",
-    "Socket",
-    "CharDevice",
-    "BlockDevice",
-)
 
 
 def check_container(container: Container, path: str, spec: PodSpec, report: Report) -> None:
@@ -50,12 +41,7 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
     check_lifecycle(container, path, spec, report)
     check_resources(container.resources, f"{path}.resources", report)
     check_resize_policy(container, path, spec.restart_policy, report)
-    volumes = dict.fromkeys(volume.name for volume in spec.volumes)
-    for index, mount in enumerate(container.volume_mounts):
-        check_volume_mount(mount, f"{path}.volumeMounts[{index}]", volumes, report)
-    mounts = enumerate(container.volume_mounts)
-    places = ((f"{path}.volumeMounts[{i}].mountPath", clean(m.mount_path)) for i, m in mounts)
-    unique(report, places, "mount path")
+    check_mounts(container, path, spec, report)
 
 
 def _image(image: str, path: str, report: Report) -> None:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The rules for volumes and their mounts."""
+"""The rules for volumes."""
 
 from __future__ import annotations
 
-from minipod.api.objects import Volume, VolumeMount
-from minipod.api.problems import NOT_HONOURED, Report, did_you_mean
-from minipod.api.validation.rules import clean, label, one_of, under_proc
+from minipod.api.objects import EmptyDirVolumeSource, Volume
+from minipod.api.problems import NOT_HONOURED, Report
+from minipod.api.quantity import parse_bytes
+from minipod.api.validation.rules import label, one_of
 from minipod.api.yaml import shown
 
 _HOST_PATH_TYPES = (
@@ -17,6 +18,7 @@ _HOST_PATH_TYPES = (
     "CharDevice",
     "BlockDevice",
 )
+_MAX_MODE = 0o1777
 
 
 def check_volume(volume: Volume, path: str, report: Report) -> None:
@@ -29,7 +31,7 @@ def check_volume(volume: Volume, path: str, report: Report) -> None:
         if volume.host_path.type:
             one_of(report, f"{path}.hostPath.type", volume.host_path.type, _HOST_PATH_TYPES)
     if volume.empty_dir is not None:
-        _empty_dir(volume.empty_dir.medium, volume.empty_dir.size_limit, f"{path}.emptyDir", report)
+        _empty_dir(volume.empty_dir, f"{path}.emptyDir", report)
 
 
 def _host_path(value: str, path: str, report: Report) -> None:
@@ -41,39 +43,26 @@ def _host_path(value: str, path: str, report: Report) -> None:
         report.error(path, f"{shown(value)} must not contain ..")
 
 
-def _empty_dir(medium: str, size_limit: str | None, path: str, report: Report) -> None:
-    if medium.startswith("HugePages"):
-        report.error(f"{path}.medium", f"{shown(medium)} is {NOT_HONOURED}: use Memory")
+def _empty_dir(source: EmptyDirVolumeSource, path: str, report: Report) -> None:
+    medium, size_limit, mode = source.medium, source.size_limit, source.mode
+    if medium.startswith("HugePages-"):
+        _page_size(medium, f"{path}.medium", report)
     elif medium:
-        one_of(report, f"{path}.medium", medium, ("Memory",))
-    if size_limit is None:
-        return
-    if size_limit.startswith("-"):
+        one_of(report, f"{path}.medium", medium, ("Memory", "HugePages"))
+    if size_limit is not None and size_limit.startswith("-"):
         report.error(f"{path}.sizeLimit", "must be 0 or more")
-    elif not medium:
+    elif size_limit is not None and not medium:
         what = "it works with medium: Memory only, remove it or set that"
         report.error(f"{path}.sizeLimit", f"{NOT_HONOURED} for a directory on disk: {what}")
+    if mode is not None and not 0 <= mode <= _MAX_MODE:
+        report.error(f"{path}.mode", f"must be 0 to 0{_MAX_MODE:o}, not {mode} (0{mode:o})")
 
 
-def check_volume_mount(
-    mount: VolumeMount, path: str, volumes: dict[str, None], report: Report
-) -> None:
-    """Check one mount; *volumes* are the names of the pod's."""
-    if not mount.name:
-        report.error(f"{path}.name", "missing, and required")
-    elif mount.name not in volumes and not report.is_bad("spec.volumes"):
-        what = f"{shown(mount.name)} names no volume of the pod" + did_you_mean(mount.name, volumes)
-        report.error(f"{path}.name", what)
-    where, value = f"{path}.mountPath", mount.mount_path
-    if not value:
-        report.error(where, "missing, and required")
-    elif not value.startswith("/"):
-        report.error(where, f"{shown(value)} must be an absolute path")
-    elif ":" in value:
-        report.error(where, f"{shown(value)} must not contain a colon")
-    elif ".." in value.split("/"):
-        report.error(where, f"{shown(value)} must not contain ..")
-    elif clean(value) == "/":
-        report.error(where, "must not be the root of the container")
-    elif under_proc(value):
-        report.error(where, "must not be on or under /proc")
+def _page_size(medium: str, path: str, report: Report) -> None:
+    size = medium.removeprefix("HugePages-")
+    try:
+        good = parse_bytes(size) > 0
+    except ValueError:
+        good = False
+    if not good:
+        report.error(path, f"{shown(medium)} has no size of a page: as in HugePages-2Mi")

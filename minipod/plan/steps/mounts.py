@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from minipod.plan.steps.base import NamespaceStep, Record
 
 MOUNT_ATTRIBUTES = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8}
+PROPAGATIONS = {"private": 1 << 18, "slave": 1 << 19, "shared": 1 << 20}
+"""``MS_PRIVATE`` and so on (``mount_namespaces(7)``)."""
 
 
 def _attribute_bits(names: tuple[str, ...]) -> int:
@@ -86,6 +88,8 @@ class OpenTree(NamespaceStep):
     """Take a mount source as a detached tree (``open_tree`` with ``OPEN_TREE_CLONE``), private, never by path again.
 
     *root* is the slot below which *path* lies, or -1 for the process's own root. *type* is checked on the same fd.
+    *inside* is a path in it that is taken instead, resolved without ever leaving it, and made when missing.
+    *recursive_attributes* are set on the mounts below, too.
     """
 
     slot: int
@@ -94,26 +98,50 @@ class OpenTree(NamespaceStep):
     type: str = ""
     recursive: bool = False
     attributes: tuple[str, ...] = ()
+    recursive_attributes: tuple[str, ...] = ()
+    inside: str = ""
+    propagation: str = "private"
 
     def describe(self) -> str:
-        what = ",".join(("rbind" if self.recursive else "bind", *self.attributes))
-        return f"open_tree {self.path} ({what})"
+        what = [
+            "rbind" if self.recursive else "bind",
+            *self.attributes,
+            *(f"r{name}" for name in self.recursive_attributes),
+        ]
+        if self.propagation != "private":
+            what.append(f"r{self.propagation}")
+        inside = f", in it {self.inside}" if self.inside else ""
+        return f"open_tree {self.path}{inside} ({','.join(what)})"
 
     def record(self) -> Record:
         flags = (("RECURSIVE",) if self.recursive else ()) + (
             ("IN_PLACE",) if self.root >= 0 else ()
         )
-        numbers = (_attribute_bits(self.attributes), FILE_TYPES[self.type])
-        return Record(
-            "OPEN_TREE", flags, out=self.slot, root=self.root, strings=(self.path,), numbers=numbers
+        numbers = (
+            _attribute_bits(self.attributes),
+            FILE_TYPES[self.type],
+            _attribute_bits(self.recursive_attributes),
+            PROPAGATIONS[self.propagation],
         )
+        strings = (self.path, self.inside)
+        return Record(
+            "OPEN_TREE", flags, out=self.slot, root=self.root, strings=strings, numbers=numbers
+        )
+
+
+_CREATE: dict[str, tuple[str, ...]] = {
+    "": (),
+    "directory": ("CREATE_DIR",),
+    "file": ("CREATE_FILE",),
+    "same": ("CREATE_DIR", "CREATE_FILE"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attach(NamespaceStep):
     """Put a detached mount at *path* below the slot *root* (-1: this mount namespace's own root).
 
-    *create* is "", "directory" or "file": what to make when there is no mount point.
+    *create* is what to make when there is no mount point: "", "directory", "file", or "same" as the mount is.
     """
 
     slot: int
@@ -126,7 +154,7 @@ class Attach(NamespaceStep):
         return f"move_mount it to {self.path}"
 
     def record(self) -> Record:
-        flags = {"directory": ("CREATE_DIR",), "file": ("CREATE_FILE",), "": ()}[self.create]
+        flags = _CREATE[self.create]
         flags += ("NO_SYMLINKS",) if self.no_symlinks else ()
         return Record("ATTACH", flags, in_=self.slot, root=self.root, strings=(self.path,))
 
@@ -137,13 +165,17 @@ class SetMountAttributes(NamespaceStep):
 
     slot: int
     what: str
-    attributes: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
+    propagation: str = ""
 
     def describe(self) -> str:
-        return f"mount_setattr {','.join(self.attributes)} on {self.what}"
+        names = (*self.attributes, *((self.propagation,) if self.propagation else ()))
+        return f"mount_setattr {','.join(names)} on {self.what}"
 
     def record(self) -> Record:
-        return Record("SETATTR", in_=self.slot, numbers=(_attribute_bits(self.attributes),))
+        propagation = PROPAGATIONS[self.propagation] if self.propagation else 0
+        numbers = (_attribute_bits(self.attributes), propagation)
+        return Record("SETATTR", in_=self.slot, numbers=numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
