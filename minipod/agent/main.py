@@ -20,7 +20,10 @@ import time
 from typing import Any
 
 from minipod import __version__
+from minipod.agent.changes import Changes
 from minipod.agent.imageservice import ImageService
+from minipod.agent.objects import ObjectTable
+from minipod.agent.reads import Reads
 from minipod.agent.server import Call, Server
 from minipod.agent.service import Service
 from minipod.agent.store import Store
@@ -58,9 +61,13 @@ class Agent:
             asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap_orphans)
             store = Store(f"{config.root_dir}/state.db")
             stack.callback(store.close)
-            manager, network, cgroups = await self._assemble(store)
+            objects = ObjectTable(store)
+            manager, network, cgroups = await self._assemble(store, objects)
+            reads = Reads(store, objects, manager)
             handlers = {
-                **Service(store, manager).handlers(),
+                **reads.handlers(),
+                **Changes(objects, manager, reads).handlers(),
+                **Service(manager).handlers(),
                 **ImageService(manager.tools.images, manager).handlers(),
                 "agent-status": self._status_of(manager),
                 "agent-stop": self._stop_with(manager),
@@ -94,7 +101,9 @@ class Agent:
             await network.close()
             log.info("stopped%s", "" if empty else "; the pods go on")
 
-    async def _assemble(self, store: Store) -> tuple[PodManager, Network, Cgroups]:
+    async def _assemble(
+        self, store: Store, objects: ObjectTable
+    ) -> tuple[PodManager, Network, Cgroups]:
         config = self._config
         facts = probe.gather()
         images = ImageStore(f"{config.root_dir}/images")
@@ -126,6 +135,7 @@ class Agent:
             images=images,
             pool=AddressPool(store.db, config.pod_cidr),
             store=store,
+            objects=objects,
             cgroup_parent=cgroups.parent,
             notes=probe.shortcomings(facts),
             seccomp=seccomp,

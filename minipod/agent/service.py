@@ -1,30 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API: create, get, watch, delete, wait, plan, logs, exec. It has the Kubernetes API's shape and knows no transport
-but the :class:`~minipod.agent.server.Call` that it answers."""
+"""The API's verbs about what runs: plan, logs, exec. What should be is in ``changes``, what is there in ``reads``.
+
+The API has the Kubernetes API's shape and knows no transport but the
+:class:`~minipod.agent.server.Call` that it answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
 from typing import Any
 
-from minipod.agent import select
+from minipod.agent.changes import read_documents
 from minipod.agent.server import Call, Handler
-from minipod.agent.store import Store
-from minipod.api import (
-    Document,
-    ManifestError,
-    Problem,
-    default_container,
-    load_manifests,
-    member,
-    members,
-)
+from minipod.api import Pod, default_container, member, members
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
 from minipod.plan.steps import Step
@@ -36,83 +29,29 @@ from minipod.runtime.runtime import Origin
 
 
 class Service:
-    """Answers requests about pods and events."""
+    """Answers requests about what runs."""
 
-    def __init__(self, store: Store, manager: PodManager) -> None:
-        self._store = store
+    def __init__(self, manager: PodManager) -> None:
         self._manager = manager
         self._tools = manager.tools
 
     def handlers(self) -> dict[str, Handler]:
         """Return the verbs that this service answers."""
         return {
-            "create": self.create,
-            "get": self.get,
-            "delete": self.delete,
-            "wait": self.wait,
             "plan": self.plan,
             "logs": self.logs,
             "exec": self.exec,
         }
 
-    # ---- create and plan ----
-
-    def _documents(self, call: Call) -> list[Document]:
-        """Return the checked documents of a manifest; everything that is wrong is reported at once."""
-        source = call.text("source", "-")
-        documents = load_manifests(
-            call.text("manifest"), source, default_namespace=call.text("namespace", "default")
-        )
-        problems: list[Problem] = []
-        for document in documents:
-            problems += resolve.preflight(
-                document.object, self._tools.images, source, document.lines
-            )
-        names = [(d.object.metadata.namespace, d.object.metadata.name) for d in documents]
-        for i, document in enumerate(documents):
-            name = document.object.metadata.name
-            if name and names.index(names[i]) != i:
-                line = document.lines.get("metadata.name", 1)
-                problems.append(
-                    Problem(source, line, "metadata.name", f"pod {name} is in this file twice")
-                )
-        if problems:
-            raise ManifestError(problems)
-        return documents
-
-    async def create(self, call: Call) -> dict[str, Any]:
-        """Create the pods of a manifest: all, or none."""
-        asked = time.monotonic()
-        asyncio.get_running_loop().run_in_executor(None, self._tools.runtime.cgroups.expect_moves)
-        documents = self._documents(call)
-        replace = bool(call.request.get("replaceFinished"))
-        old: list[PodWorker] = []
-        for document in documents:
-            meta = document.object.metadata
-            if not meta.name and meta.generate_name:
-                meta.name = meta.generate_name[:57] + secrets.token_hex(3)
-            if worker := await self._manager.check_free(document.object, replace_finished=replace):
-                old.append(worker)
-        for worker in old:
-            worker.delete(None)
-        for worker in old:
-            await worker.gone.wait()
-        objects = []
-        for document in documents:
-            await self._manager.check_free(document.object, replace_finished=False)
-            created = self._manager.create(document.object, document.source, document.lines, asked)
-            meta = created.pod.metadata
-            objects.append(
-                {"kind": "Pod", "namespace": meta.namespace, "name": meta.name, "uid": meta.uid}
-            )
-        warnings = [str(problem) for document in documents for problem in document.warnings]
-        return {"objects": objects, "warnings": warnings}
+    # ---- plan ----
 
     async def plan(self, call: Call) -> dict[str, Any]:
         """Return the plan of a manifest as text, compiled just as it would be for execution."""
         texts = []
-        for document in self._documents(call):
+        for document in read_documents(call, self._tools):
             pod = document.object
+            if not isinstance(pod, Pod):
+                continue
             pod.metadata.uid = "00000000-0000-4000-8000-000000000000"
             address = "" if pod.spec.host_network else self._example_address()
             config, facts = self._tools.config, self._tools.runtime.facts
@@ -132,135 +71,6 @@ class Service:
     def _example_address(self) -> str:
         """Return an address that a pod could get; a plan takes none from the pool."""
         return str(ip_network(self._tools.config.pod_cidr)[2])
-
-    # ---- get and watch ----
-
-    def _matching(self, call: Call) -> Iterator[dict[str, Any]]:
-        matches = self._filter(call)
-        kind = call.text("kind", "pods")
-        for data in self._store.pods() if kind == "pods" else self._store.events():
-            if matches(data):
-                yield data
-
-    def _filter(self, call: Call) -> Any:
-        request = call.request
-        namespace, names = request.get("namespace"), request.get("names") or []
-        selector = select.label_selector(request.get("selector") or "")
-        # In a wait, "for" is the condition.
-        about = request.get("for") if request.get("kind") == "events" else None
-
-        def matches(data: dict[str, Any]) -> bool:
-            meta = data["metadata"]
-            if namespace is not None and meta.get("namespace") != namespace:
-                return False
-            if names and meta["name"] not in names:
-                return False
-            if about and data.get("involvedObject", {}).get("name") != about:
-                return False
-            return selector(meta.get("labels", {}))
-
-        return matches
-
-    async def get(self, call: Call) -> dict[str, Any]:
-        """List objects; with ``watch``, send what is there and then every change until the client goes."""
-        kind = {"pods": "Pod", "events": "Event"}.get(call.text("kind", "pods"))
-        if kind is None:
-            raise UsageError(
-                f"there are no objects of kind {call.request['kind']!r}", "use pods or events"
-            )
-        if not call.request.get("watch"):
-            items = list(self._matching(call))
-            self._require_names(call, items)
-            return {"items": items, "resourceVersion": self._store.version}
-        matches = self._filter(call)
-        with self._store.watch() as watch:
-            for data in list(self._matching(call)):
-                await call.event({"type": "ADDED", "object": data})
-            while True:
-                change, changed, data = await watch.queue.get()
-                if changed == kind and matches(data):
-                    await call.event({"type": change, "object": data})
-
-    def _require_names(self, call: Call, items: list[dict[str, Any]]) -> None:
-        for name in call.request.get("names") or []:
-            if not any(item["metadata"]["name"] == name for item in items):
-                namespace = call.request.get("namespace") or "default"
-                raise NotFound(f"pod {namespace}/{name} not found", "minipod get pods -A shows all")
-
-    async def wait(self, call: Call) -> dict[str, Any]:
-        """Wait until every named object meets a condition."""
-        holds = select.condition(call.text("for"))
-        timeout = call.request.get("timeout")
-        namespace = call.text("namespace", "default")
-        names = call.request.get("names") or [d["metadata"]["name"] for d in self._matching(call)]
-        if not names:
-            raise NotFound("no pod matches", "minipod get pods -A shows all")
-        open_names = list(dict.fromkeys(names))
-        try:
-            async with asyncio.timeout(float(timeout) if timeout is not None else None):
-                with self._store.watch() as watch:
-                    while True:
-                        for name in list(open_names):
-                            if holds(self._find(namespace, name, call.text("for"))):
-                                open_names.remove(name)
-                                await call.event({"met": f"pod/{name}"})
-                        if not open_names:
-                            return {"names": names}
-                        await watch.queue.get()
-        except TimeoutError:
-            raise MinipodError(
-                f"timed out waiting for {call.text('for')} of pod/{', pod/'.join(open_names)}",
-                f"see minipod describe pod {open_names[0]}",
-            ) from None
-
-    def _find(self, namespace: str, name: str, wanted: str) -> dict[str, Any] | None:
-        for data in self._store.pods():
-            if data["metadata"]["namespace"] == namespace and data["metadata"]["name"] == name:
-                return data
-        if wanted not in ("delete", "create"):
-            self._manager.worker(namespace, name)  # raises NotFound, with what is there
-        return None
-
-    # ---- delete ----
-
-    async def delete(self, call: Call) -> dict[str, Any]:
-        """Delete pods by name, by manifest, by selector, or all of a namespace."""
-        request = call.request
-        grace = request.get("gracePeriodSeconds")
-        if grace is not None and (not isinstance(grace, int) or grace < 0):
-            raise UsageError(f"grace period {grace!r} must be a number of seconds, at least 0")
-        workers = self._to_delete(call)
-        for worker in workers:
-            worker.delete(grace)
-        names = []
-        for worker in workers:
-            if request.get("wait", True):
-                await worker.gone.wait()
-            names.append(f"pod/{worker.pod.metadata.name}")
-            await call.event({"deleted": names[-1]})
-        return {"names": names}
-
-    def _to_delete(self, call: Call) -> list[PodWorker]:
-        request = call.request
-        if "manifest" in request and request["manifest"] is not None:
-            documents = load_manifests(
-                call.text("manifest"),
-                call.text("source", "-"),
-                default_namespace=call.text("namespace", "default"),
-            )
-            metas = [document.object.metadata for document in documents]
-            return [self._manager.worker(meta.namespace, meta.name) for meta in metas]
-        if names := request.get("names"):
-            namespace = call.text("namespace", "default")
-            return [self._manager.worker(namespace, name) for name in dict.fromkeys(names)]
-        if request.get("all") or request.get("selector"):
-            keys = [
-                (d["metadata"]["namespace"], d["metadata"]["name"]) for d in self._matching(call)
-            ]
-            return [self._manager.worker(*key) for key in keys]
-        raise UsageError(
-            "nothing to delete is named", "name a pod, or use -f FILE, -l SELECTOR or --all"
-        )
 
     # ---- logs ----
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The object store: pods with their records, and events, in one SQLite file; and the watches on them.
+"""The store: pods with their records, and events, in one SQLite file; and the watches on them (see ``objects.py`` too).
 
 Writes are synchronous and on the event loop: in WAL mode with ``synchronous=NORMAL`` a commit is a write(2) of
 tenths of a millisecond, and whoever was answered has been saved. A killed agent loses nothing; a machine that
@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS events (
     id TEXT PRIMARY KEY, namespace TEXT NOT NULL, last REAL NOT NULL, object TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_last ON events (last);
+CREATE TABLE IF NOT EXISTS objects (
+    kind TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, object TEXT NOT NULL,
+    PRIMARY KEY (kind, namespace, name)
+) STRICT;
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 INSERT OR IGNORE INTO counter VALUES ('resourceVersion', 0);
 """
@@ -92,7 +96,12 @@ class Store:
         return str(self._version)
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[str]:
+    def transaction(self) -> Iterator[str]:
+        """Do what the block does wholly or not at all; gives it the next resourceVersion.
+
+        Raises:
+            MinipodError: SQLite could not.
+        """
         try:
             self.db.execute("BEGIN IMMEDIATE")
             self._version += 1
@@ -121,7 +130,7 @@ class Store:
             **before,
             "metadata": _unversioned(before),
         }
-        with self._transaction() as version:
+        with self.transaction() as version:
             if changed:
                 meta.resource_version = version
                 data["metadata"]["resourceVersion"] = version
@@ -140,15 +149,15 @@ class Store:
             )
         self._known[meta.uid] = data
         if changed:
-            self._tell("MODIFIED" if before else "ADDED", "Pod", data)
+            self.tell("MODIFIED" if before else "ADDED", "Pod", data)
 
     def remove(self, pod: Pod) -> None:
         """Forget the pod."""
-        with self._transaction():
+        with self.transaction():
             self.db.execute("DELETE FROM pods WHERE uid = ?", (pod.metadata.uid,))
         data = self._known.pop(pod.metadata.uid, None)
         if data is not None:
-            self._tell("DELETED", "Pod", data)
+            self.tell("DELETED", "Pod", data)
 
     def pods(self) -> list[dict[str, Any]]:
         """Return all pods as JSON data, oldest first."""
@@ -199,7 +208,7 @@ class Store:
         self._recent[key] = now, event
         event.count += 1
         event.last_timestamp = timestamp(now)
-        with self._transaction() as version:
+        with self.transaction() as version:
             event.metadata.resource_version = version
             data = to_dict(event)
             self.db.execute(
@@ -208,7 +217,7 @@ class Store:
                 (event.metadata.uid, event.metadata.namespace, now, json.dumps(data)),
             )
             self.db.execute("DELETE FROM events WHERE last < ?", (now - EVENT_TTL,))
-        self._tell("ADDED" if event.count == 1 else "MODIFIED", "Event", data)
+        self.tell("ADDED" if event.count == 1 else "MODIFIED", "Event", data)
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of the last hour as JSON data, oldest first."""
@@ -229,7 +238,8 @@ class Store:
         finally:
             self._watches.discard(watch)
 
-    def _tell(self, change: str, kind: str, data: dict[str, Any]) -> None:
+    def tell(self, change: str, kind: str, data: dict[str, Any]) -> None:
+        """Tell the watches of a change that is saved."""
         for watch in self._watches:
             watch.queue.put_nowait((change, kind, data))
 

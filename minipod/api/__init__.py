@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Kubernetes objects: types, defaults, validation, and YAML with line numbers.
 
-:func:`load_manifests` is the way in: text to checked pods, or every problem of the text with its line.
+:func:`load_manifests` is the way in: text to checked objects, or every problem of the text with its line.
 This package does no I/O and imports nothing of minipod but its version and ``minipod.errors``.
 """
 
 from minipod.api.containers import Member, default_container, member, members
 from minipod.api.manifest import Document, load_manifests
 from minipod.api.objects import (
+    AnyObject,
+    ConfigMap,
     Container,
     ContainerPort,
     ContainerState,
@@ -36,7 +38,9 @@ from minipod.api.objects import (
     PodStatus,
     Probe,
     ResourceRequirements,
+    Secret,
     SleepAction,
+    StoredObject,
     TCPSocketAction,
     Volume,
     VolumeMount,
@@ -49,6 +53,8 @@ from minipod.api.qos import qos_class
 from minipod.api.quantity import parse_bytes, parse_cpu_millis, parse_quantity
 
 __all__ = [
+    "AnyObject",
+    "ConfigMap",
     "Container",
     "ContainerPort",
     "ContainerState",
@@ -81,7 +87,9 @@ __all__ = [
     "Probe",
     "Problem",
     "ResourceRequirements",
+    "Secret",
     "SleepAction",
+    "StoredObject",
     "TCPSocketAction",
     "Volume",
     "VolumeMount",

@@ -10,9 +10,8 @@ from minipod.api.amounts import fill_requests
 from minipod.api.objects import Container, EmptyDirVolumeSource, HTTPGetAction, Pod
 
 
-def fill_defaults(pod: Pod, default_namespace: str) -> None:
-    """Fill in, in place: the namespace, requests from limits, host ports, and emptyDir, probes."""
-    pod.metadata.namespace = pod.metadata.namespace or default_namespace
+def fill_defaults(pod: Pod) -> None:
+    """Fill in, in place: requests from limits, host ports, emptyDir, and probes."""
     for container in pod.spec.containers:
         _fill_lifecycle(container)
         for port in container.ports:

@@ -27,9 +27,9 @@ class Field:
     """One field of one type.
 
     Attributes:
-        type: ``str``, ``int`` (64 bits), ``bool``, ``time``, ``quantity``, ``port`` (a number or a name),
-            ``object`` (anything), the name of a
-            type of these tables, ``[T]`` for a list, ``{T}`` for a mapping from names.
+        type: ``str``, ``text`` (a string that may hold NUL), ``int`` (64 bits), ``bool``, ``time``, ``quantity``,
+            ``port`` (a number or a name), ``object`` (anything), the name of a type of these tables, ``[T]`` for
+            a list, ``{T}`` for a mapping from names.
         status: what becomes of it.
         note: of a refused field, what to do instead; of an inert one, why it means nothing; or ``""``.
         harmless: values of a refused or inert field that change nothing, and are accepted in silence.

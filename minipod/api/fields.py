@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fields of every type of a Kubernetes Pod, gathered from where they are declared: beside each type.
+"""The fields of all types of a Pod and of the other kinds, gathered from where they are declared: beside each type.
 
-The set is that of the Pod of Kubernetes 1.37; a test compares it.
+The set of a Pod's types is that of Kubernetes 1.37; a test compares it.
 """
 
 from __future__ import annotations
 
 from minipod.api.field import Field, Status, Tables
 from minipod.api.objects import (
+    config,
     container,
     env,
     files,
@@ -35,6 +36,7 @@ _MODULES = (
     container,
     scheduling,
     pod,
+    config,
 )
 _TABLES: Tables = {name: table for module in _MODULES for name, table in module.FIELDS.items()}
 

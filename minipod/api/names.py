@@ -14,6 +14,7 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(rf"{_LABEL.pattern}(\.{_LABEL.pattern})*")
 _QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _ENV_NAME = re.compile(r"[ -<>-~]+")
+_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 _PORT_NAME = re.compile(r"(?!.*--)(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
 MAX_LABEL = 63
@@ -76,6 +77,17 @@ def env_name(text: str) -> str:
     """Check the name of a variable: any printable ASCII except ``=`` (KEP-4369)."""
     if not _ENV_NAME.fullmatch(text):
         return f"{shown(text)} is not a variable name: use printable ASCII characters except ="
+    return ""
+
+
+def config_key(text: str) -> str:
+    """Check a key of a ConfigMap or Secret, which becomes the name of a file (``IsConfigMapKey``)."""
+    if len(text) > MAX_SUBDOMAIN:
+        return f"the key {shown(text)} has {len(text)} characters, the limit is {MAX_SUBDOMAIN}"
+    if not _CONFIG_KEY.fullmatch(text):
+        return f"the key {shown(text)} is not valid: use letters, digits, -, _ and ."
+    if text == "." or text.startswith(".."):
+        return f"the key {shown(text)} must not be . or start with .."
     return ""
 
 

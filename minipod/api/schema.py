@@ -17,13 +17,15 @@ from minipod.api.yaml import Mapping, Node, Scalar, Sequence, join, shown
 
 _WANTED = {
     "str": "a string",
+    "text": "a string",
     "int": "an integer",
     "bool": "true or false",
     "time": "a time like 2026-01-31T12:00:00Z",
     "quantity": "a quantity like 500m or 64Mi",
     "port": "a port's number or name",
 }
-_PLURALS = {"str": "strings", "int": "integers", "quantity": "quantities"}
+_PLURALS = {"str": "strings", "text": "strings", "int": "integers", "quantity": "quantities"}
+_TEXTS = ("str", "text")
 _MAX_INT = 2**63 - 1
 _PLACES = {"ObjectMeta": "metadata", "PodSpec": "spec", "Container": "spec.containers[]"}
 _BAD = object()
@@ -140,7 +142,7 @@ class _Walk:
     def _dict(self, node: Mapping, type_: str, path: str) -> dict[str, Any]:
         result = {}
         for key, entry in node.entries.items():
-            if type_ == "str" and isinstance(entry.value, Scalar) and entry.value.value is None:
+            if type_ in _TEXTS and isinstance(entry.value, Scalar) and entry.value.value is None:
                 result[key] = ""  # as Go reads null into a string
                 continue
             value = self._value(entry.value, type_, join(path, key))
@@ -150,8 +152,8 @@ class _Walk:
 
     def _scalar(self, node: Scalar, type_: str, path: str) -> Any:
         value = node.value
-        if type_ in ("str", "time") and isinstance(value, str):
-            if "\0" in value and not self._quiet:
+        if type_ in ("str", "time", "text") and isinstance(value, str):
+            if "\0" in value and type_ != "text" and not self._quiet:
                 what = "has a NUL byte, which no argument, variable or path can hold"
                 self._report.error(path, what)
                 return _BAD
@@ -176,7 +178,7 @@ class _Walk:
     def _mismatch(self, node: Node, type_: str, path: str) -> Any:
         hint = ""
         if isinstance(node, Scalar):
-            if type_ == "str" and isinstance(node.value, bool | int | float):
+            if type_ in _TEXTS and isinstance(node.value, bool | int | float):
                 hint = ": put it in quotes"
             elif (type_ == "int" and isinstance(node.value, str) and node.value.isdecimal()) or (
                 type_ == "bool"

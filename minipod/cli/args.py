@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from minipod.errors import UsageError
+from minipod.kinds import KINDS, find_kind
 
-_KINDS = {
-    **dict.fromkeys(("pods", "pod", "po", "all"), "pods"),
-    **dict.fromkeys(("events", "event", "ev"), "events"),
-}
+ALL_KINDS = tuple(kind.plural for kind in KINDS.values())
+LASTING_KINDS = tuple(name for name in ALL_KINDS if name != "events")
+"""The kinds whose objects stay until they are deleted."""
 _MAX_MANIFEST = 1024 * 1024  # bytes; what the agent reads
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|us|µs|ns|m|s))+")
@@ -45,10 +45,10 @@ def parse_targets(words: Sequence[str], kinds: Sequence[str] = ("pods",)) -> tup
 
 
 def _kind(word: str, kinds: Sequence[str]) -> str:
-    kind = _KINDS.get(word.lower().removesuffix(".v1"))
-    if kind not in kinds:
+    found = find_kind("pods" if word.lower() == "all" else word)  # kubectl's "all": what runs
+    if found is None or found.plural not in kinds:
         raise UsageError(f"there is no kind {word!r} here", f"there are: {', '.join(kinds)}")
-    return str(kind)
+    return found.plural
 
 
 def pod_name(word: str) -> str:

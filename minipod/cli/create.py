@@ -20,31 +20,31 @@ Files = Annotated[
 
 @verb(app, "minipod create -f pod.yaml", "minipod create -f - < pod.yaml")
 def create(ctx: typer.Context, filename: Files, namespace: Namespace = None) -> None:
-    """Create the pods of a manifest and return at once."""
-    _create_all(session(ctx), filename, namespace, replace_finished=False)
+    """Create the objects of a manifest and return at once."""
+    _create_all(session(ctx), filename, namespace, apply=False)
 
 
 @verb(apply_app, "minipod apply -f pod.yaml")
 def apply(ctx: typer.Context, filename: Files, namespace: Namespace = None) -> None:
-    """Create the pods of a manifest, replacing those that ended."""
-    _create_all(session(ctx), filename, namespace, replace_finished=True)
+    """Create the objects of a manifest, or change those there are."""
+    _create_all(session(ctx), filename, namespace, apply=True)
 
 
-def _create_all(
-    where: Session, files: list[str], namespace: str | None, *, replace_finished: bool
-) -> None:
+def _create_all(where: Session, files: list[str], namespace: str | None, *, apply: bool) -> None:
     for file in files:
-        for item in create_from(where, file, namespace, replace_finished=replace_finished):
-            print(f"{item['kind'].lower()}/{item['name']} created")
+        for item in create_from(where, file, namespace, apply=apply):
+            print(f"{item['kind'].lower()}/{item['name']} {item['change']}")
 
 
 def create_from(
-    where: Session, file: str, namespace: str | None, *, replace_finished: bool
+    where: Session, file: str, namespace: str | None, *, apply: bool
 ) -> list[dict[str, Any]]:
-    """Create the pods of *file*, print the warnings, and return ``{kind, namespace, name, uid}`` of each.
+    """Create the objects of *file*, print the warnings, and return ``{kind, namespace, name, uid, change}`` of each.
+
+    With *apply*, objects that are there are changed, and pods that have ended are replaced.
 
     Raises:
-        MinipodError: the manifest is refused, or a pod of this name is there.
+        MinipodError: the manifest is refused, or an object of this name is there.
     """
     from minipod.cli.args import read_manifest
     from minipod.cli.client import call
@@ -56,7 +56,8 @@ def create_from(
         "manifest": text,
         "source": source,
         "namespace": where.namespace(namespace),
-        "replaceFinished": replace_finished,
+        "apply": apply,
+        "replaceFinished": apply,
     }
     with call(where.config, request) as answer:
         done = answer.finish()

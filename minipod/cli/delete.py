@@ -33,14 +33,14 @@ def delete(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[pod NAME...|pod/NAME...]",
+            metavar="[KIND NAME...|KIND/NAME...]",
             help="What to delete.",
             autocompletion=complete_targets,
         ),
     ] = None,
     filename: Annotated[
         list[str] | None,
-        typer.Option("--filename", "-f", metavar="FILE", help="The pods of this manifest."),
+        typer.Option("--filename", "-f", metavar="FILE", help="The objects of this manifest."),
     ] = None,
     grace_period: Annotated[
         int | None,
@@ -50,28 +50,30 @@ def delete(
     ] = None,
     now: Annotated[bool, typer.Option("--now", help="As --grace-period 1.")] = False,
     force: Annotated[bool, typer.Option("--force", help="As --grace-period 0.")] = False,
-    all_pods: Annotated[bool, typer.Option("--all", help="All pods of the namespace.")] = False,
+    all_pods: Annotated[
+        bool, typer.Option("--all", help="All of the kind in the namespace.")
+    ] = False,
     selector: Selector = "",
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Return when they are gone.")
     ] = True,
     ignore_not_found: Annotated[
-        bool, typer.Option("--ignore-not-found", help="No error when there is no such pod.")
+        bool, typer.Option("--ignore-not-found", help="No error for what is not there.")
     ] = False,
     namespace: Namespace = None,
 ) -> None:
-    """Stop pods and remove them."""
-    from minipod.cli.args import parse_targets, read_manifest
+    """Stop pods and remove them, or remove other objects."""
+    from minipod.cli.args import LASTING_KINDS, parse_targets, read_manifest
     from minipod.errors import UsageError
 
     if not targets and not filename:
         raise UsageError(
             "delete: nothing to delete is named", "minipod delete pod NAME, or -f FILE"
         )
-    kind, names = parse_targets(targets) if targets else ("pods", [])
+    kind, names = parse_targets(targets, LASTING_KINDS) if targets else ("pods", [])
     ways = sum((bool(names), bool(filename), all_pods, bool(selector)))
     if ways == 0:
-        raise UsageError("delete: which pods?", "name them, or use -l or --all")
+        raise UsageError(f"delete: which {kind}?", "name them, or use -l or --all")
     if ways > 1 and not (all_pods and selector and ways == 2):
         raise UsageError("delete: names, -f, -l and --all exclude each other", "use one of them")
     where = session(ctx)
@@ -83,35 +85,28 @@ def delete(
         "all": all_pods,
         "selector": selector,
         "wait": wait,
+        "ignoreNotFound": ignore_not_found,
     }
     wanted = [request | {"names": names}]
     if filename:
         texts = (read_manifest(file) for file in filename)
         wanted = [request | {"manifest": text, "source": source} for text, source in texts]
     for one in wanted:
-        _delete(where, one, force=force, ignore_not_found=ignore_not_found)
+        _delete(where, one, force=force)
 
 
-def _delete(
-    where: Session, request: dict[str, Any], *, force: bool, ignore_not_found: bool
-) -> None:
+def _delete(where: Session, request: dict[str, Any], *, force: bool) -> None:
     from minipod.cli.client import call
     from minipod.cli.output import say
-    from minipod.errors import MinipodError
 
     deleted = False
-    try:
-        with call(where.config, request) as answer:
-            for event in answer:
-                kind, _, name = event["deleted"].partition("/")
-                say(f'{kind} "{name}" {"force deleted" if force else "deleted"}')
-                sys.stdout.flush()
-                deleted = True
-    except MinipodError as error:
-        if ignore_not_found and error.reason == "NotFound":
-            return
-        raise
-    if not deleted:
+    with call(where.config, request) as answer:
+        for event in answer:
+            kind, _, name = event["deleted"].partition("/")
+            say(f'{kind} "{name}" {"force deleted" if force else "deleted"}')
+            sys.stdout.flush()
+            deleted = True
+    if not deleted and not request["ignoreNotFound"]:
         print("No resources found.", file=sys.stderr)
 
 

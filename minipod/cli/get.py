@@ -33,6 +33,7 @@ app = typer.Typer(**SETTINGS)
     "minipod get pods",
     "minipod get pods -A -o wide",
     "minipod get pod web -o yaml",
+    "minipod get configmaps",
     "minipod get pods -l app=web -w",
 )
 def get(
@@ -41,7 +42,7 @@ def get(
         list[str],
         typer.Argument(
             metavar="KIND [NAME]...",
-            help="pods or events, and names; or pod/NAME.",
+            help="pods, configmaps, secrets or events, and names; or pod/NAME.",
             autocompletion=complete_targets,
         ),
     ],
@@ -62,11 +63,11 @@ def get(
     namespace: Namespace = None,
 ) -> None:
     """List objects, or show them whole."""
-    from minipod.cli.args import parse_targets
+    from minipod.cli.args import ALL_KINDS, parse_targets
     from minipod.cli.output import check_format
     from minipod.errors import UsageError
 
-    kind, names = parse_targets(targets, ("pods", "events"))
+    kind, names = parse_targets(targets, ALL_KINDS)
     form = check_format(output)
     if names and (selector or all_namespaces):
         raise UsageError("names go with neither -l nor -A", "leave out one of them")
@@ -119,18 +120,15 @@ def printer(
     kind: str, form: str, *, everywhere: bool, headers: bool = True
 ) -> Callable[[Sequence[Json]], None]:
     """Return what prints objects as rows of one table."""
-    from minipod.cli import podtable
+    from minipod.cli.columns import columns
     from minipod.cli.output import Table
 
-    wide = form == "wide"
-    pod_titles: tuple[str, ...] = podtable.POD_TITLES_WIDE if wide else podtable.POD_TITLES
-    titles = podtable.EVENT_TITLES if kind == "events" else pod_titles
+    titles, cells = columns(kind, wide=form == "wide")
     table = Table(*(("NAMESPACE", *titles) if everywhere else titles), headers=headers)
 
     def row(item: Json) -> list[str]:
-        if kind == "events":
-            return podtable.event_row(item, time.time(), namespace=everywhere)
-        return podtable.pod_row(item, time.time(), wide=wide, namespace=everywhere)
+        own = cells(item, time.time())
+        return [str(item["metadata"].get("namespace", "")), *own] if everywhere else own
 
     return lambda items: table.show([row(item) for item in items])
 

@@ -126,7 +126,7 @@ def is_finished(pod: Json) -> bool:
     return pod.get("status", {}).get("phase") in TERMINAL
 
 
-def pod_row(pod: Json, now: float, *, wide: bool = False, namespace: bool = False) -> list[str]:
+def pod_row(pod: Json, now: float, *, wide: bool = False) -> list[str]:
     """Return the cells of ``get pods``; *now* is in seconds since the epoch."""
     summary = summarize(pod)
     restarts = str(summary.restarts)
@@ -140,16 +140,15 @@ def pod_row(pod: Json, now: float, *, wide: bool = False, namespace: bool = Fals
             status.get("podIP") or NONE,
             pod.get("spec", {}).get("nodeName") or status.get("hostIP") or NONE,
         ]
-    return [meta["namespace"], *row] if namespace else row
+    return row
 
 
-def event_row(event: Json, now: float, *, namespace: bool = False) -> list[str]:
+def event_row(event: Json, now: float) -> list[str]:
     """Return the cells of ``get events``."""
     about = event.get("involvedObject", {})
     thing = f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}"
     message = str(event.get("message", "")).strip()
-    row = [event_age(event, now), event.get("type", ""), event.get("reason", ""), thing, message]
-    return [event["metadata"].get("namespace", ""), *row] if namespace else row
+    return [event_age(event, now), event.get("type", ""), event.get("reason", ""), thing, message]
 
 
 def event_age(event: Json, now: float) -> str:

@@ -40,8 +40,16 @@ def run(
     from minipod.cli.foreground import Foreground, PodView
 
     where = session(ctx)
-    objects = create_from(where, file, namespace, replace_finished=True)
-    pods = [PodView(item["namespace"], item["name"], item["uid"]) for item in objects]
+    objects = create_from(where, file, namespace, apply=True)
+    pods = [
+        PodView(item["namespace"], item["name"], item["uid"])
+        for item in objects
+        if item["kind"] == "Pod"
+    ]
+    if not pods:
+        for item in objects:
+            print(f"{item['kind'].lower()}/{item['name']} {item['change']}")
+        return
     with Foreground(where.config, pods) as foreground:
         code = foreground.until_running() if detach else foreground.until_finished(remove=remove)
     raise typer.Exit(code)

@@ -33,6 +33,7 @@ class PodManager:
         self.tools = tools
         self._workers: dict[tuple[str, str], PodWorker] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unsubscribe = tools.objects.subscribe(self._object_changed)
 
     # ---- verbs ----
 
@@ -82,6 +83,11 @@ class PodManager:
         self._add(worker)
         return worker
 
+    def _object_changed(self, kind: str, namespace: str, name: str) -> None:
+        for worker in self._workers.values():
+            if not namespace or worker.pod.metadata.namespace == namespace:
+                worker.object_changed(kind, name)
+
     def _add(self, worker: PodWorker, after: asyncio.Future[None] | None = None) -> None:
         key = worker.pod.metadata.namespace, worker.pod.metadata.name
         self._workers[key] = worker
@@ -107,6 +113,7 @@ class PodManager:
 
     async def stop(self) -> None:
         """Let go of all pods, which go on."""
+        self._unsubscribe()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from minipod.api import Pod
+from minipod.api import Pod, StoredObject
 from minipod.config import Config
 from minipod.images import ImageStore
 from minipod.network import AddressPool
@@ -29,6 +29,28 @@ class PodStore(Protocol):
         """Tell that something happened to the pod; *kind* is Normal or Warning."""
 
 
+class Objects(Protocol):
+    """The objects that pods refer to by name: ConfigMaps, Secrets, ….
+
+    What is returned is shared and must not be changed; a changed object is written as a new one.
+    """
+
+    def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+        """Return the object, or None; *namespace* does not matter for a kind that has none."""
+
+    def all(self, kind: str) -> list[StoredObject]:
+        """Return all objects of a kind, oldest first."""
+
+    def put(self, *objects: StoredObject) -> None:
+        """Write objects, new ones or others in the place of those of the same name: all, or none."""
+
+    def remove(self, kind: str, namespace: str, name: str) -> None:
+        """Forget an object that is there."""
+
+    def subscribe(self, heard: Callable[[str, str, str], None]) -> Callable[[], None]:
+        """Have *heard* called with kind, namespace and name after every change; return what ends that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """All that the workers of one agent share.
@@ -45,6 +67,7 @@ class Tools:
     images: ImageStore
     pool: AddressPool
     store: PodStore
+    objects: Objects
     cgroup_parent: str
     notes: list[str]
     seccomp: Callable[[], bytes]

@@ -90,6 +90,10 @@ class PodWorker:
         if self.core.shim:
             self.core.shim.close()
 
+    def object_changed(self, kind: str, name: str) -> None:
+        """Look again: an object that the pod may refer to has changed, come or gone."""
+        self.core.wake.set()
+
     def _next_due(self) -> float | None:
         """Return when there is something to do even if nothing happens."""
         if self.record.delete_by is not None:

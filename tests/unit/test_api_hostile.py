@@ -32,7 +32,7 @@ def check(text: bytes | str) -> None:
         assert from_dict(to_dict(document.object), Pod) == document.object
         assert qos_class(document.object)
         assert all(str(warning).isprintable() for warning in document.warnings)
-        assert document.object.spec.containers
+        assert document.pod.spec.containers
 
 
 @settings(deadline=None)

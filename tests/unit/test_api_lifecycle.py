@@ -10,7 +10,7 @@ from tests.unit.test_api_manifest import container, problems
 
 
 def loaded(text: str, spec: str = "") -> Pod:
-    return load_manifests(container(text) + spec, "p.yaml")[0].object
+    return load_manifests(container(text) + spec, "p.yaml")[0].pod
 
 
 def first(text: str, spec: str = "") -> Container:
@@ -158,6 +158,6 @@ def test_a_port_by_name(name: str, warnings: list[str]) -> None:
     text = f"{ports}livenessProbe: {{tcpSocket: {{port: {name}}}}}\n"
     (document,) = load_manifests(container(text), "p.yaml")
     assert [warning.message for warning in document.warnings] == warnings
-    probe = document.object.spec.containers[0].liveness_probe
+    probe = document.pod.spec.containers[0].liveness_probe
     assert probe is not None and probe.tcp_socket is not None
     assert probe.tcp_socket.port == name

@@ -162,13 +162,13 @@ def test_lines() -> None:
 def test_what_apply_shows_can_be_applied() -> None:
     (document,) = pods(FULL)
     (again,) = load_manifests(json.dumps(to_dict(document.object)), "pod.json")
-    assert again.object == document.object
+    assert again.pod == document.pod
     assert again.warnings == []
 
 
 def test_defaults() -> None:
     (document,) = pods(spec("").replace("{name: p}", "{generateName: p-}"))
-    pod = document.object
+    pod = document.pod
     assert pod.metadata.namespace == "default"
     assert pod.metadata.generate_name == "p-"
     assert pod.spec.restart_policy == "Always"
@@ -189,9 +189,9 @@ def test_the_namespace_given_from_outside_is_checked_too() -> None:
 def test_host_network_gives_host_ports() -> None:
     text = "hostNetwork: true\ncontainers: [{name: a, image: b, ports: [{containerPort: 80}]}]"
     (document,) = pods(spec(text))
-    assert document.object.spec.containers[0].ports[0].host_port == 80
+    assert document.pod.spec.containers[0].ports[0].host_port == 80
     (document,) = pods(spec(text.replace("80", "80, hostPort: 80")))
-    assert document.object.spec.containers[0].ports[0].host_port == 80
+    assert document.pod.spec.containers[0].ports[0].host_port == 80
 
 
 def test_warnings_are_by_line() -> None:
@@ -218,9 +218,9 @@ def test_warnings_are_by_line() -> None:
         "pod.yaml:10: status: ignored: minipod sets it itself",
     ]
     assert document.object.metadata.uid == ""
-    assert document.object.status.phase == ""
-    assert document.object.spec.automount_service_account_token is False
-    assert document.object.spec.service_account_name == "me"
+    assert document.pod.status.phase == ""
+    assert document.pod.spec.automount_service_account_token is False
+    assert document.pod.spec.service_account_name == "me"
 
 
 def test_lists() -> None:
@@ -235,13 +235,13 @@ def test_lists() -> None:
         'pod.yaml:4: items[0].spec.containers[0].imag: unknown field, did you mean "image"?'
     ]
     assert problems("apiVersion: v1\nkind: List\nitems: {}\nitem: 1\n") == [
-        "pod.yaml:3: items: expected a list of pods, got a mapping",
+        "pod.yaml:3: items: expected a list of objects, got a mapping",
         "pod.yaml:4: item: unknown field in a list",
     ]
     assert problems("apiVersion: v1\nkind: List\nitems: [5, {apiVersion: v1, kind: List}]\n") == [
-        "pod.yaml:3: items[0]: expected a pod, got the number 5",
+        "pod.yaml:3: items[0]: expected an object, got the number 5",
         "pod.yaml:3: items[1].kind: List is known to Kubernetes but not honoured by minipod 0.1: "
-        "put the pods into one list",
+        "put the objects into one list",
     ]
     assert "missing, and required" in problems("apiVersion: v1\nkind: List\n")[0]
     assert "no objects" in problems("apiVersion: v1\nkind: List\nitems: []\n")[0]
@@ -269,7 +269,7 @@ def test_problems_are_values() -> None:
 
 @pytest.mark.parametrize("text", ["", "---\n", "# nothing\n", "---\n---\n", "null\n", b""])
 def test_no_objects(text: str | bytes) -> None:
-    assert problems(text) == ["pod.yaml:1: no objects in it: a manifest needs a Pod"]
+    assert problems(text) == ["pod.yaml:1: no objects in it: a manifest needs a Pod, say"]
 
 
 def test_near_names_are_named() -> None:
@@ -339,7 +339,7 @@ def test_json() -> None:
         "spec": {"containers": [{"name": "a", "image": "b", "args": ["é/\n"]}]},
     }
     (document,) = load_manifests(json.dumps(pod, indent="\t"), "pod.json")
-    assert document.object.spec.containers[0].args == ["é/\n"]
+    assert document.pod.spec.containers[0].args == ["é/\n"]
     assert document.lines["spec.containers[0].image"] == 11
 
 

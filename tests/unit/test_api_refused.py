@@ -14,9 +14,8 @@ from tests.unit.test_api_manifest import HEAD, container, problems, spec
         ("[1]", "1: expected an object with apiVersion and kind, got a list"),
         ("hello", '1: expected an object with apiVersion and kind, got the string "hello"'),
         ("kind: Deployment", "1: kind: Deployment is known to Kubernetes but not honoured by"),
-        ("kind: ConfigMap", "1: kind: ConfigMap is known to Kubernetes but not honoured by"),
         ("kind: pod", '1: kind: unknown kind "pod", did you mean "Pod"?'),
-        ("kind: Frob", '1: kind: unknown kind "Frob", minipod runs objects of kind Pod'),
+        ("kind: Frob", '1: kind: unknown kind "Frob", minipod knows Pod, ConfigMap, Secret'),
         (
             spec("").replace("v1", "v2"),
             '1: apiVersion: a Pod has apiVersion v1, not "v2"',

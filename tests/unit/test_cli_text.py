@@ -203,8 +203,8 @@ def test_a_row() -> None:
     given = pod("Running", restarted)
     given["status"]["podIP"] = "10.99.0.2"
     assert podtable.pod_row(given, NOW) == ["web", "1/1", "Running", "3 (10s ago)", "2m"]
-    wide = podtable.pod_row(given, NOW, wide=True, namespace=True)
-    assert wide == ["default", "web", "1/1", "Running", "3 (10s ago)", "2m", "10.99.0.2", "<none>"]
+    wide = podtable.pod_row(given, NOW, wide=True)
+    assert wide == ["web", "1/1", "Running", "3 (10s ago)", "2m", "10.99.0.2", "<none>"]
 
 
 def test_restarts_of_init_containers_count_only_while_they_work() -> None:
@@ -239,7 +239,6 @@ def test_an_event_row() -> None:
     row = podtable.event_row(event, NOW)
     assert row == ["10s (x3 over 2m)", "Warning", "BackOff", "pod/web", "Back-off"]
     event["count"] = 1
-    assert podtable.event_row(event, NOW, namespace=True)[:2] == ["default", "10s"]
 
 
 @pytest.mark.parametrize(

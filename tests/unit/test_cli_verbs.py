@@ -91,7 +91,7 @@ def test_version(run: Run) -> None:
 
 
 def test_create(agent: FakeAgent, run: Run, manifest: Path) -> None:
-    made = {"kind": "Pod", "namespace": "demo", "name": "web", "uid": "u"}
+    made = {"kind": "Pod", "namespace": "demo", "name": "web", "uid": "u", "change": "created"}
     agent.answers["create"] = [{"done": {"objects": [made], "warnings": ["pod.yaml:2: hm\x1b"]}}]
     code, out, err = run("create", "-f", manifest, "-n", "demo")
     assert (code, out) == (0, "pod/web created\n")
@@ -102,6 +102,7 @@ def test_create(agent: FakeAgent, run: Run, manifest: Path) -> None:
             "manifest": MANIFEST,
             "source": str(manifest),
             "namespace": "demo",
+            "apply": False,
             "replaceFinished": False,
         }
     ]
@@ -110,6 +111,7 @@ def test_create(agent: FakeAgent, run: Run, manifest: Path) -> None:
 def test_apply_replaces_what_has_ended(agent: FakeAgent, run: Run, manifest: Path) -> None:
     assert run("apply", "-f", manifest)[0] == 0
     assert agent.requests[0]["replaceFinished"] is True
+    assert agent.requests[0]["apply"] is True
 
 
 def test_a_manifest_from_standard_input(
@@ -371,6 +373,7 @@ def test_delete(agent: FakeAgent, run: Run) -> None:
         "all": False,
         "selector": "",
         "wait": True,
+        "ignoreNotFound": False,
     }
 
 
@@ -427,7 +430,9 @@ def test_delete_refuses(agent: FakeAgent, run: Run, argv: tuple[str, ...]) -> No
 def test_delete_of_what_is_not_there(agent: FakeAgent, run: Run) -> None:
     agent.answers["delete"] = [{"error": NotFound("pod default/a not found").to_status()}]
     assert run("delete", "pod", "a") == (1, "", "minipod: pod default/a not found\n")
+    agent.answers["delete"] = [{"done": {}}]
     assert run("delete", "pod", "a", "--ignore-not-found") == (0, "", "")
+    assert agent.requests[-1]["ignoreNotFound"] is True
 
 
 # ---- wait ----

@@ -49,7 +49,7 @@ spec:
 def read() -> tuple[Pod, dict[str, int]]:
     """Return the pod of the manifest above, and where its fields are."""
     (document,) = load_manifests(MANIFEST, "pod.yaml")
-    return document.object, document.lines
+    return document.pod, document.lines
 
 
 def render(facts: Facts = V2) -> list[str]:

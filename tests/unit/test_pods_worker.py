@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from minipod.api import Container, Pod
+from minipod.api import Container, Pod, StoredObject
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound, StepFailed
 from minipod.images import Image, ImageConfig, ImageStore
@@ -181,6 +181,36 @@ class FakeStore:
         self.fields.append(field_path)
 
 
+class FakeObjects:
+    """Objects in a dict."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str, str], StoredObject] = {}
+        self.listeners: list[Callable[[str, str, str], None]] = []
+
+    def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+        return self.kept.get((kind, namespace, name))
+
+    def all(self, kind: str) -> list[StoredObject]:
+        return [found for key, found in self.kept.items() if key[0] == kind]
+
+    def put(self, *objects: StoredObject) -> None:
+        for each in objects:
+            key = each.kind, each.metadata.namespace, each.metadata.name
+            self.kept[key] = each
+            for heard in list(self.listeners):
+                heard(*key)
+
+    def remove(self, kind: str, namespace: str, name: str) -> None:
+        del self.kept[kind, namespace, name]
+        for heard in list(self.listeners):
+            heard(kind, namespace, name)
+
+    def subscribe(self, heard: Callable[[str, str, str], None]) -> Callable[[], None]:
+        self.listeners.append(heard)
+        return lambda: self.listeners.remove(heard)
+
+
 class World:
     """All that a worker lives in."""
 
@@ -190,6 +220,7 @@ class World:
         self.shims: list[FakeShim] = []
         self.runtime = FakeRuntime(self)
         self.store = FakeStore()
+        self.objects = FakeObjects()
         self.images: dict[str, Image] = {"img": IMAGE}
         self.config = Config(
             root_dir=str(top / "root"), run_dir=str(top / "run"), log_dir=str(top / "log")
@@ -201,6 +232,7 @@ class World:
             images=cast(ImageStore, self.images),
             pool=self.pool,
             store=self.store,
+            objects=self.objects,
             cgroup_parent="minipod",
             notes=[],
             seccomp=lambda: b"",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Kubernetes objects of minipod, as typed structs: Pod (spec and status) and Event.
+"""The Kubernetes objects of minipod, as typed structs: Pod (spec and status), Event, and those that pods use.
 
 Attributes are the snake_case of the Kubernetes names. Lists and mappings default to empty, optional scalars to
 ``None``, names to ``""``. A field with a Kubernetes default that depends on nothing else has that default here,
@@ -10,6 +10,7 @@ in the ``FIELDS`` beside the type. Field meanings are those of the Kubernetes AP
 """
 
 from minipod.api.objects.base import camel, from_dict, to_dict
+from minipod.api.objects.config import ConfigMap, Secret
 from minipod.api.objects.container import Container
 from minipod.api.objects.env import EnvVar
 from minipod.api.objects.event import Event, EventSource, ObjectReference
@@ -47,7 +48,15 @@ from minipod.api.objects.volumes import (
     VolumeMount,
 )
 
+StoredObject = ConfigMap | Secret
+"""An object that is kept and not run: pods refer to it by name."""
+
+AnyObject = Pod | StoredObject
+"""What a manifest may hold."""
+
 __all__ = [
+    "AnyObject",
+    "ConfigMap",
     "Container",
     "ContainerPort",
     "ContainerResizePolicy",
@@ -78,7 +87,9 @@ __all__ = [
     "PodStatus",
     "Probe",
     "ResourceRequirements",
+    "Secret",
     "SleepAction",
+    "StoredObject",
     "TCPSocketAction",
     "Volume",
     "VolumeMount",

@@ -18,9 +18,7 @@ def check_metadata(metadata: ObjectMeta, report: Report) -> None:
     if metadata.name:
         say(report, "metadata.name", names.dns_subdomain(metadata.name))
     elif not metadata.generate_name:
-        report.error(
-            "metadata.name", "missing, and required: give the pod a name or a generateName"
-        )
+        report.error("metadata.name", "missing, and required: give it a name or a generateName")
     if metadata.generate_name:
         prefix = metadata.generate_name.removesuffix("-")
         say(report, "metadata.generateName", names.dns_subdomain(prefix))

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API's changes: create and apply what a manifest says, and delete."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minipod.agent.objects import ObjectTable, same
+from minipod.agent.reads import Reads, plural
+from minipod.agent.server import Call, Handler
+from minipod.api import (
+    AnyObject,
+    Document,
+    ManifestError,
+    Pod,
+    Problem,
+    StoredObject,
+    load_manifests,
+)
+from minipod.api.problems import Report
+from minipod.api.registry import RULES
+from minipod.errors import AlreadyExists, NotFound, UsageError
+from minipod.kinds import KINDS
+from minipod.pods import resolve
+from minipod.pods.manager import PodManager
+from minipod.pods.ports import Tools
+from minipod.pods.worker import PodWorker
+
+Json = dict[str, Any]
+
+
+def read_documents(call: Call, tools: Tools) -> list[Document]:
+    """Return the checked documents of a request's manifest; everything that is wrong is reported at once.
+
+    Raises:
+        ManifestError: something is.
+    """
+    source = call.text("source", "-")
+    documents = load_manifests(
+        call.text("manifest"), source, default_namespace=call.text("namespace", "default")
+    )
+    problems: list[Problem] = []
+    first: set[tuple[str, str, str]] = set()
+    for document in documents:
+        found, lines = document.object, document.lines
+        if isinstance(found, Pod):
+            problems += resolve.preflight(found, tools.images, source, lines)
+        key = found.kind, found.metadata.namespace, found.metadata.name
+        if key[2] and key in first:
+            what = f"{KINDS[found.kind].singular} {key[2]} is in this file twice"
+            problems.append(Problem(source, lines.get("metadata.name", 1), "metadata.name", what))
+        first.add(key)
+    if problems:
+        raise ManifestError(problems)
+    return documents
+
+
+class Changes:
+    """Answers requests that change what there should be."""
+
+    def __init__(self, objects: ObjectTable, manager: PodManager, reads: Reads) -> None:
+        self._objects = objects
+        self._manager = manager
+        self._reads = reads
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the verbs that are answered here."""
+        return {"create": self.create, "delete": self.delete}
+
+    # ---- create and apply ----
+
+    async def create(self, call: Call) -> Json:
+        """Create the objects of a manifest: all, or none. Pods come last: they find what they refer to.
+
+        With ``apply``, objects that are there take the manifest's values, and with ``replaceFinished`` pods that
+        have ended give way.
+        """
+        asked = time.monotonic()
+        tools = self._manager.tools
+        asyncio.get_running_loop().run_in_executor(None, tools.runtime.cgroups.expect_moves)
+        documents = read_documents(call, tools)
+        for document in documents:
+            meta = document.object.metadata
+            if not meta.name and meta.generate_name:
+                meta.name = meta.generate_name[:57] + secrets.token_hex(3)
+        changes = self._object_changes(documents, apply=bool(call.request.get("apply")))
+        await self._make_room(documents, replace=bool(call.request.get("replaceFinished")))
+        self._objects.put(*(found for found, change in changes if change != "unchanged"))
+        results = [_result(found, change) for found, change in changes]
+        for document in documents:
+            if isinstance(document.object, Pod):
+                await self._manager.check_free(document.object, replace_finished=False)
+                worker = self._manager.create(
+                    document.object, document.source, document.lines, asked
+                )
+                results.append(_result(worker.pod, "created"))
+        warnings = [str(problem) for document in documents for problem in document.warnings]
+        return {"objects": results, "warnings": warnings}
+
+    async def _make_room(self, documents: list[Document], *, replace: bool) -> None:
+        """See that no pod is in the way; those that have ended go, if they may."""
+        old: list[PodWorker] = []
+        for document in documents:
+            if isinstance(document.object, Pod):
+                worker = await self._manager.check_free(document.object, replace_finished=replace)
+                old += [worker] if worker else []
+        for worker in old:
+            worker.delete(None)
+        for worker in old:
+            await worker.gone.wait()
+
+    def _object_changes(
+        self, documents: list[Document], *, apply: bool
+    ) -> list[tuple[StoredObject, str]]:
+        """Return each object that is no pod with what becomes of it: created, configured or unchanged.
+
+        Raises:
+            AlreadyExists: it is there, and this is no apply.
+            ManifestError: what is there cannot become what the manifest says.
+        """
+        changes: list[tuple[StoredObject, str]] = []
+        problems: list[Problem] = []
+        for document in documents:
+            new = document.object
+            if isinstance(new, Pod):
+                continue
+            meta = new.metadata
+            old = self._objects.get(new.kind, meta.namespace, meta.name)
+            if old is None:
+                changes.append((new, "created"))
+            elif not apply:
+                raise AlreadyExists(
+                    f"{KINDS[new.kind].singular} {_full_name(new)} already exists",
+                    "minipod apply -f changes what is there",
+                )
+            elif same(old, new):
+                changes.append((old, "unchanged"))
+            else:
+                report = Report(document.source, document.lines, document.lines.get("kind", 1))
+                RULES[new.kind].validate_update(old, new, report)
+                problems += report.problems
+                changes.append((new, "configured"))
+        if problems:
+            raise ManifestError(problems)
+        return changes
+
+    # ---- delete ----
+
+    async def delete(self, call: Call) -> Json:
+        """Delete objects by name, by manifest, by selector, or all of a namespace."""
+        request = call.request
+        grace = request.get("gracePeriodSeconds")
+        if grace is not None and (not isinstance(grace, int) or grace < 0):
+            raise UsageError(f"grace period {grace!r} must be a number of seconds, at least 0")
+        keys = list(dict.fromkeys(self._to_delete(call)))
+        finders = [self._finder(*key) for key in keys]
+        if request.get("ignoreNotFound"):
+            finders = [finder for finder in finders if _is_there(finder)]
+        found = [finder() for finder in finders]
+        for each in found:
+            if isinstance(each, PodWorker):
+                each.delete(grace)
+        names = []
+        for each in found:
+            if isinstance(each, PodWorker):
+                if request.get("wait", True):
+                    await each.gone.wait()
+                names.append(f"pod/{each.pod.metadata.name}")
+            else:
+                # A pod of the same manifest may still need it on its way out: it waits for those before it.
+                self._objects.remove(each.kind, each.metadata.namespace, each.metadata.name)
+                names.append(f"{KINDS[each.kind].singular}/{each.metadata.name}")
+            await call.event({"deleted": names[-1]})
+        return {"names": names}
+
+    def _finder(self, kind: str, namespace: str, name: str) -> Callable[[], Any]:
+        if kind == "Pod":
+            return lambda: self._manager.worker(namespace, name)
+        return lambda: self._reads.object(kind, namespace, name)
+
+    def _to_delete(self, call: Call) -> Iterator[tuple[str, str, str]]:
+        """Yield kind, namespace and name of what a request means; pods first, they use the others."""
+        request = call.request
+        if request.get("manifest") is not None:
+            documents = load_manifests(
+                call.text("manifest"),
+                call.text("source", "-"),
+                default_namespace=call.text("namespace", "default"),
+            )
+            found = [document.object for document in documents]
+            for each in sorted(found, key=lambda each: each.kind != "Pod"):
+                yield each.kind, each.metadata.namespace, each.metadata.name
+            return
+        kind = plural(call.text("kind", "pods"))
+        if kind.name == "Event":
+            raise UsageError("events are not deleted", "they go by themselves after an hour")
+        if names := request.get("names"):
+            for name in names:
+                yield kind.name, call.text("namespace", "default"), name
+        elif request.get("all") or request.get("selector"):
+            for data in self._reads.matching(call):
+                yield kind.name, data["metadata"].get("namespace", ""), data["metadata"]["name"]
+        else:
+            raise UsageError(
+                "nothing to delete is named", "name a pod, or use -f FILE, -l SELECTOR or --all"
+            )
+
+
+def _is_there(finder: Callable[[], Any]) -> bool:
+    try:
+        finder()
+    except NotFound:
+        return False
+    return True
+
+
+def _full_name(found: AnyObject) -> str:
+    meta = found.metadata
+    return f"{meta.namespace}/{meta.name}" if meta.namespace else meta.name
+
+
+def _result(found: AnyObject, change: str) -> Json:
+    meta = found.metadata
+    return {
+        "kind": found.kind,
+        "namespace": meta.namespace,
+        "name": meta.name,
+        "uid": meta.uid,
+        "change": change,
+    }
