@@ -31,6 +31,7 @@ class Config:
         pod_cidr: the IPv4 range of the pods; its first address is the bridge's.
         nft_table: the name of the nftables tables (families inet and bridge).
         cgroup_parent: the cgroup under which all pods live, relative to each hierarchy's root.
+        cluster_domain: what the whole names of pods with a subdomain end in, as in a cluster.
     """
 
     root_dir: str = "/var/lib/minipod"
@@ -41,6 +42,7 @@ class Config:
     pod_cidr: str = "10.99.0.0/16"
     nft_table: str = "minipod"
     cgroup_parent: str = "minipod"
+    cluster_domain: str = "cluster.local"
 
     @property
     def socket(self) -> str:

@@ -25,7 +25,7 @@ from minipod.api.problems import Report
 from minipod.api.registry import RULES
 from minipod.errors import AlreadyExists, NotFound, UsageError
 from minipod.kinds import KINDS
-from minipod.pods import resolve
+from minipod.pods import names, resolve
 from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
 from minipod.pods.worker import PodWorker
@@ -49,6 +49,7 @@ def read_documents(call: Call, tools: Tools) -> list[Document]:
         found, lines = document.object, document.lines
         if isinstance(found, Pod):
             problems += resolve.preflight(found, tools.images, source, lines)
+            problems += names.preflight(found, tools.config, source, lines)
         key = found.kind, found.metadata.namespace, found.metadata.name
         if key[2] and key in first:
             what = f"{KINDS[found.kind].singular} {key[2]} is in this file twice"
@@ -164,18 +165,18 @@ class Changes:
         for each in found:
             if isinstance(each, PodWorker):
                 each.delete(grace)
-        names = []
+        deleted = []
         for each in found:
             if isinstance(each, PodWorker):
                 if request.get("wait", True):
                     await each.gone.wait()
-                names.append(f"pod/{each.pod.metadata.name}")
+                deleted.append(f"pod/{each.pod.metadata.name}")
             else:
                 # A pod of the same manifest may still need it on its way out: it waits for those before it.
                 self._objects.remove(each.kind, each.metadata.namespace, each.metadata.name)
-                names.append(f"{KINDS[each.kind].singular}/{each.metadata.name}")
-            await call.event({"deleted": names[-1]})
-        return {"names": names}
+                deleted.append(f"{KINDS[each.kind].singular}/{each.metadata.name}")
+            await call.event({"deleted": deleted[-1]})
+        return {"names": deleted}
 
     def _finder(self, kind: str, namespace: str, name: str) -> Callable[[], Any]:
         if kind == "Pod":

@@ -90,7 +90,7 @@ def _version(value: bool) -> None:
     )
     + "\n\nWhere an instance lives is told by the options before the verb, by MINIPOD_* variables "
     "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also --log-dir, --bridge, "
-    "--link-prefix, --pod-cidr, --nft-table and --cgroup-parent.",
+    "--link-prefix, --pod-cidr, --nft-table, --cgroup-parent and --cluster-domain.",
 )
 def _before_the_verb(
     ctx: typer.Context,
@@ -115,6 +115,9 @@ def _before_the_verb(
     cgroup_parent: Annotated[
         str | None, typer.Option("--cgroup-parent", metavar="PATH", hidden=True)
     ] = None,
+    cluster_domain: Annotated[
+        str | None, typer.Option("--cluster-domain", metavar="NAME", hidden=True)
+    ] = None,
     namespace: Namespace = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -130,6 +133,7 @@ def _before_the_verb(
         "pod_cidr": pod_cidr,
         "nft_table": nft_table,
         "cgroup_parent": cgroup_parent,
+        "cluster_domain": cluster_domain,
     }
     ctx.obj = Session(flags, namespace)
     if ctx.invoked_subcommand is None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from minipod.errors import MinipodError, UsageError
 
@@ -27,8 +28,15 @@ _HOSTS_HOST_NETWORK = "# Kubernetes-managed hosts file (host network).\n"
 # Anything below space but tab and newline, DEL, and the C1 controls and line separators some readers split at.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _ANY_CONTROL = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029]")
-# What glibc's resolver and the kubelet take (MAXNS; validation.MaxDNSNameservers).
+# What glibc's resolver and the kubelet take (MAXNS; validation.MaxDNSNameservers and its neighbours).
 MAX_NAMESERVERS = 3
+MAX_SEARCHES = 32
+MAX_SEARCH_CHARACTERS = 2048
+_MAX_DOMAIN = 253  # some resolvers abort on a longer one
+_NO_SERVER = (
+    "the host's /etc/resolv.conf names only loopback nameservers, which no pod reaches: the pod has none; "
+    "set dnsConfig.nameservers, or add a nameserver to the host"
+)
 
 
 def hosts_file(
@@ -62,50 +70,94 @@ def hosts_file_host_network(
     return _HOSTS_HOST_NETWORK + _clean("/etc/hosts", host_text) + _aliases(aliases)
 
 
-def resolv_conf(host_text: str, upstream_text: str = "") -> str:
-    """Return a pod's /etc/resolv.conf for dnsPolicy Default, and ClusterFirst without a cluster DNS.
+@dataclass(slots=True)
+class Resolver:
+    """The settings of a resolver: what resolv.conf(5) says.
 
-    A nameserver on the loopback (the systemd-resolved stub 127.0.0.53) is the host's, and no pod reaches it:
-    those are replaced by the ones of *upstream_text*.
+    Attributes:
+        servers: addresses, in the order in which they are asked.
+        searches: domains in which short names are looked up.
+        options: ``name`` or ``name:value``.
+    """
+
+    servers: list[str] = field(default_factory=list)
+    searches: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+
+    def extended(self, other: Resolver) -> Resolver:
+        """Return this with *other* behind it; an option of *other* replaces one of the same name."""
+        options = {option.partition(":")[0]: option for option in self.options}
+        options |= {option.partition(":")[0]: option for option in other.options}
+        return Resolver(
+            list(dict.fromkeys(self.servers + other.servers)),
+            list(dict.fromkeys(self.searches + other.searches)),
+            list(options.values()),
+        )
+
+    def text(self) -> tuple[str, list[str]]:
+        """Return the file, and what was left out of it because a resolver takes no more (the kubelet's limits)."""
+        notes = []
+        servers = self.servers[:MAX_NAMESERVERS]
+        if servers != self.servers:
+            notes.append(
+                "Nameserver limits were exceeded, some nameservers have been omitted, "
+                f"the applied nameserver line is: {' '.join(servers)}"
+            )
+        searches = [name for name in self.searches if len(name) <= _MAX_DOMAIN][:MAX_SEARCHES]
+        while len(" ".join(searches)) > MAX_SEARCH_CHARACTERS:
+            searches.pop()
+        if searches != self.searches:
+            notes.append(
+                "Search Line limits were exceeded, some search paths have been omitted, "
+                f"the applied search line is: {' '.join(searches)}"
+            )
+        lines = [f"nameserver {server}" for server in servers]
+        lines += [f"search {' '.join(searches)}"] if searches else []
+        lines += [f"options {' '.join(self.options)}"] if self.options else []
+        return "".join(f"{line}\n" for line in lines), notes
+
+
+def host_resolver(
+    host_text: str, upstream_text: str = "", *, own_loopback: bool = True
+) -> tuple[Resolver, list[str]]:
+    """Return the host's settings as a pod can use them: dnsPolicy Default, and ClusterFirst without a cluster DNS.
+
+    A nameserver on the loopback (the systemd-resolved stub 127.0.0.53) is the host's, and no pod with a loopback of
+    its own reaches it: those are replaced by the ones of *upstream_text*. When that leaves none, the pod has none:
+    the kubelet would hand it the useless address, and Docker would choose a public server on its own.
 
     Args:
         host_text: the host's /etc/resolv.conf.
         upstream_text: /run/systemd/resolve/resolv.conf, or empty when there is none.
+        own_loopback: whether the pod's loopback is another than the host's.
+
+    Returns:
+        The settings, and a warning when no nameserver is left.
 
     Raises:
-        MinipodError: a control byte in a text, a nameserver that is no address, or only loopback nameservers.
+        MinipodError: a control byte in a text, or a nameserver that is no address.
     """
-    servers: list[str] = []
-    search = ""
-    options: list[str] = []
+    found = Resolver()
     stub = False
     for keyword, rest in _lines("/etc/resolv.conf", host_text):
         if keyword == "nameserver":
-            if _is_loopback(rest[0]):
+            if _is_loopback(rest[0]) and own_loopback:
                 stub = True
             else:
-                servers.append(rest[0])
+                found.servers.append(rest[0])
         elif keyword in ("search", "domain"):
-            search = " ".join(rest)  # the last one wins, resolv.conf(5)
+            found.searches = rest  # the last one wins, resolv.conf(5)
         elif keyword == "options":
-            options += [option for option in rest if option not in options]
+            found.options += rest
     if stub:
         upstream = _lines("/run/systemd/resolve/resolv.conf", upstream_text)
-        servers += [
+        found.servers += [
             rest[0]
             for keyword, rest in upstream
             if keyword == "nameserver" and not _is_loopback(rest[0])
         ]
-    servers = list(dict.fromkeys(servers))[:MAX_NAMESERVERS]
-    if stub and not servers:
-        raise MinipodError(
-            "the host's /etc/resolv.conf names only loopback nameservers, which no pod can reach",
-            "set dnsPolicy: None with dnsConfig.nameservers, or add a nameserver to the host",
-        )
-    lines = [f"nameserver {server}" for server in servers]
-    lines += [f"search {search}"] if search else []
-    lines += [f"options {' '.join(options)}"] if options else []
-    return "".join(f"{line}\n" for line in lines)
+    notes = [_NO_SERVER] if stub and not found.servers else []
+    return Resolver().extended(found), notes
 
 
 def _lines(name: str, text: str) -> list[tuple[str, list[str]]]:

@@ -104,8 +104,9 @@ class PodContext:
         log_dir: ``<log_dir>/<namespace>_<pod>_<uid>``.
         cgroup: the pod's cgroup, relative to each hierarchy.
         bridge: name of the bridge link.
-        hostname: what the containers see (RFC 1123 label).
+        hostname: what the containers see: a DNS label, or a whole name.
         hosts, resolv_conf: the text of these files.
+        warnings: what is to be told of them, as events.
         link: None for a pod on the host's network.
         host_paths: per ``hostPath`` volume, what is there: a key of ``steps.FILE_TYPES``.
         places: per volume that the manifest alone does not place (a claim, say), where it is.
@@ -122,6 +123,7 @@ class PodContext:
     link: Link | None
     host_paths: dict[str, str] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

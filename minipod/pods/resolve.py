@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import socket
-from pathlib import Path
 
 from minipod.api import Container, Pod, Problem, members
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageStore, resolve_user
 from minipod.network import pod_link
-from minipod.network.files import hosts_file, hosts_file_host_network, resolv_conf
 from minipod.plan.command import argv
 from minipod.plan.context import ContainerContext, Link, PodContext
+from minipod.pods import names
 from minipod.runtime.runtime import host_path_type
 
 _EXPECTED = {
@@ -28,13 +26,6 @@ _EXPECTED = {
     "BlockDevice": "block",
 }
 _CREATED = {"": "directory", "DirectoryOrCreate": "directory", "FileOrCreate": "file"}
-
-
-def hostname(pod: Pod) -> str:
-    """Return the pod's host name: ``spec.hostname``, else its name cut to 63 bytes (the kubelet's rule)."""
-    if pod.spec.host_network:
-        return os.uname().nodename
-    return pod.spec.hostname or pod.metadata.name[:63].rstrip("-.")
 
 
 def pod_directories(config: Config, pod: Pod) -> tuple[str, str]:
@@ -60,14 +51,9 @@ def pod_context(
         MinipodError: a host path is not what its volume says, or the host's resolv.conf cannot be used.
     """
     directory, logs = pod_directories(config, pod)
-    name = hostname(pod)
-    if pod.spec.host_network:
-        hosts = hosts_file_host_network(_read("/etc/hosts"))
-        resolver = _read("/etc/resolv.conf")
-        link = None
-    else:
-        hosts = hosts_file(address, name)
-        resolver = resolv_conf(_read("/etc/resolv.conf"), _read("/run/systemd/resolve/resolv.conf"))
+    link = None
+    resolv_conf, warnings = names.resolver(pod)
+    if not pod.spec.host_network:
         made = pod_link(config, pod.metadata.uid, address)
         link = Link(
             made.owner, made.address, made.prefix_len, made.gateway, made.host_ifname, made.mac
@@ -78,19 +64,13 @@ def pod_context(
         log_dir=logs,
         cgroup=f"{cgroup_parent}/pod{pod.metadata.uid}",
         bridge=config.bridge,
-        hostname=name,
-        hosts=hosts,
-        resolv_conf=resolver,
+        hostname=names.hostname(pod, config.cluster_domain),
+        hosts=names.hosts(pod, address, config.cluster_domain),
+        resolv_conf=resolv_conf,
+        warnings=tuple(warnings),
         link=link,
         host_paths=_host_paths(pod),
     )
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")[:1_000_000]
-    except FileNotFoundError:
-        return ""
 
 
 def _host_paths(pod: Pod) -> dict[str, str]:

@@ -43,7 +43,10 @@ class Sandbox:
         core.forget_context()
         try:
             core.save()
-            steps = compile_sandbox(core.pod, core.context(), core.tools.runtime.facts)
+            context = core.context()
+            for words in context.warnings:
+                core.event("Warning", "DNSConfigForming", words)
+            steps = compile_sandbox(core.pod, context, core.tools.runtime.facts)
             async with asyncio.timeout(SANDBOX_TIMEOUT):
                 await core.tools.runtime.make_sandbox(steps, core.origin("sandbox"), self.adopt)
         except (MinipodError, TimeoutError) as error:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from minipod.errors import MinipodError
 from tests.features import requires
 from tests.instance import Instance
 
@@ -292,6 +293,86 @@ def test_resolv_conf(pods: Instance) -> None:
         servers = [line for line in lines if line.startswith("nameserver")]
     assert [x for x in text.splitlines() if x.startswith("nameserver")] == servers[:3]
     assert {x.split()[0] for x in text.splitlines()} <= {"nameserver", "search", "options"}
+
+
+def test_names_of_every_kind(shared_instance: Instance) -> None:
+    """What the kubelet writes into /etc/hosts, and what the kernel calls the host (``hostname`` and ``uname -n``)."""
+    longer = "h.sub.default.svc.cluster.local"
+    for name, spec, kernel, line in (
+        ("sub", {"hostname": "h", "subdomain": "sub"}, "h", f"{longer}\th"),
+        (
+            "fqdn",
+            {"hostname": "h", "subdomain": "sub", "setHostnameAsFQDN": True},
+            longer,
+            f"{longer}\th",
+        ),
+        (
+            "over",
+            {"hostname": "h", "subdomain": "sub", "hostnameOverride": "www.example.com"},
+            "www.example.com",
+            "www.example.com",
+        ),
+        ("longest", {"hostnameOverride": "a" * 64}, "a" * 64, "a" * 64),
+    ):
+        shared_instance.start_pod(name, {}, **spec)
+        report = json.loads(shared_instance.first_line(name))
+        assert report["hostname"] == report["env"]["HOSTNAME"] == kernel
+        read = shared_instance.probe(name, "read", "/etc/hosts")["text"]
+        assert read.splitlines()[-1] == f"{address(shared_instance, name)}\t{line}"
+        assert shared_instance.probe(name, "read", "/etc/hostname") == {"text": f"{kernel}\n"}
+        shared_instance.delete(name)
+
+
+def test_a_name_that_is_too_long_for_the_kernel_is_refused_whole(
+    shared_instance: Instance,
+) -> None:
+    spec = {"subdomain": "s" * 40, "setHostnameAsFQDN": True}
+    with pytest.raises(MinipodError, match="the kernel has room for 64"):
+        shared_instance.create("toolong", {}, **spec)
+    with pytest.raises(MinipodError, match="not found"):
+        shared_instance.pod("toolong")
+
+
+def test_host_aliases(shared_instance: Instance) -> None:
+    aliases = [
+        {"ip": "10.0.0.1", "hostnames": ["db", "db.lan"]},
+        {"ip": "fd00::1", "hostnames": ["v6"]},
+    ]
+    expected = "\n# Entries added by HostAliases.\n10.0.0.1\tdb\tdb.lan\nfd00::1\tv6\n"
+    for name, spec in (("own", {}), ("shared", {"hostNetwork": True})):
+        shared_instance.start_pod(name, {}, hostAliases=aliases, **spec)
+        text = shared_instance.probe(name, "read", "/etc/hosts")["text"]
+        assert text.endswith(expected)
+        if spec:
+            head = "# Kubernetes-managed hosts file (host network).\n"
+            assert text == head + Path("/etc/hosts").read_text() + expected
+        shared_instance.delete(name)
+
+
+def test_dns_policies(shared_instance: Instance) -> None:
+    own = {
+        "nameservers": ["192.0.2.1", "192.0.2.2"],
+        "searches": ["a.example", "b.example."],
+        "options": [{"name": "ndots", "value": "3"}, {"name": "edns0"}],
+    }
+    text = (
+        "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a.example b.example.\n"
+        "options ndots:3 edns0\n"
+    )
+    shared_instance.start_pod("own", {}, dnsPolicy="None", dnsConfig=own)
+    assert shared_instance.probe("own", "read", "/etc/resolv.conf") == {"text": text}
+    for policy in ("ClusterFirst", "ClusterFirstWithHostNet", "Default"):
+        shared_instance.start_pod(policy.lower(), {}, dnsPolicy=policy, dnsConfig=own)
+        found = shared_instance.probe(policy.lower(), "read", "/etc/resolv.conf")["text"]
+        host = Path("/etc/resolv.conf").read_text().split()
+        assert "nameserver 192.0.2.1\n" in found and "a.example" in found, policy
+        servers = [x.split()[1] for x in found.splitlines() if x.startswith("nameserver")]
+        assert all(s in host for s in servers if not s.startswith("192.0.2.")), policy
+        shared_instance.delete(policy.lower())
+    shared_instance.start_pod("net", {}, hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet")
+    found = shared_instance.probe("net", "read", "/etc/resolv.conf")["text"]
+    assert found == Path("/etc/resolv.conf").read_text()
+    shared_instance.delete("own", "net")
 
 
 def test_the_files_are_one_of_all_containers(pods: Instance) -> None:

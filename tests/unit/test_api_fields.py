@@ -33,6 +33,10 @@ STRUCTS = {
     "Container": objects.Container,
     "EnvVar": objects.EnvVar,
     "ContainerPort": objects.ContainerPort,
+    "HostAlias": objects.HostAlias,
+    "PodDNSConfig": objects.PodDNSConfig,
+    "PodDNSConfigOption": objects.PodDNSConfigOption,
+    "PodOS": objects.PodOS,
     "ResourceRequirements": objects.ResourceRequirements,
     "ContainerResizePolicy": objects.ContainerResizePolicy,
     "VolumeMount": objects.VolumeMount,
@@ -48,7 +52,6 @@ STRUCTS = {
     "Probe": objects.Probe,
     "SleepAction": objects.SleepAction,
     "TCPSocketAction": objects.TCPSocketAction,
-    "PodOS": objects.PodOS,
 }
 ALL_FIELDS = [(name, key, field) for name in type_names() for key, field in table(name).items()]
 
@@ -164,8 +167,8 @@ def manifest(type_name: str, key: str, value: Any) -> bytes:
         spec["volumes"] = [{"name": "v", "emptyDir": {key: value}}]
     else:
         places = {"Pod": pod, "ObjectMeta": pod["metadata"], "PodSpec": spec}
-        if type_name in ("PodSecurityContext", "PodOS"):
-            spec["os" if type_name == "PodOS" else "securityContext"] = {key: value}
+        if type_name == "PodSecurityContext":
+            spec["securityContext"] = {key: value}
         else:
             places[type_name][key] = value
     return msgspec.json.encode(pod)
@@ -236,7 +239,6 @@ def test_what_says_nothing_is_accepted_in_silence(name: str, key: str, value: An
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
-        ("PodSpec", "dnsConfig", {}),
         ("Container", "livenessProbe", {}),
         ("Volume", "configMap", {}),
         ("SecurityContext", "privileged", "false"),

@@ -115,18 +115,6 @@ from tests.unit.test_api_manifest import HEAD, container, problems, spec
             'expected true or false, got the string "true": remove the quotes',
         ),
         (spec("hostNetwork: 1"), "5: spec.hostNetwork: expected true or false, got the number 1"),
-        (
-            spec("dnsPolicy: ClusterFirstWithHostNet"),
-            "5: spec.dnsPolicy: ClusterFirstWithHostNet is known",
-        ),
-        (
-            spec("dnsPolicy: None"),
-            "5: spec.dnsPolicy: None is known to Kubernetes but not honoured",
-        ),
-        (
-            spec("dnsPolicy: default"),
-            '5: spec.dnsPolicy: "default" is not one of ClusterFirst, Default',
-        ),
         (spec("hostname: a.b"), '5: spec.hostname: "a.b" is not a DNS label'),
         (spec('hostname: "a\\nb"'), '5: spec.hostname: "a\\nb" is not a DNS label'),
         (spec('hostname: "a\\n"'), '5: spec.hostname: "a\\n" is not a DNS label'),
@@ -268,10 +256,6 @@ def test_refused(text: str, expected: str) -> None:
         (
             "ports: [{containerPort: 80, hostPort: 80}]",
             "ports[0].hostPort: known to Kubernetes but not",
-        ),
-        (
-            "ports: [{containerPort: 80, hostIP: 1.2.3.4}]",
-            "ports[0].hostIP: known to Kubernetes but",
         ),
         ("resources: {limits: {cpu: fast}}", "'fast' is not a quantity"),
         (

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from minipod.config import Config
 from minipod.errors import MinipodError, UsageError
 from minipod.network import pod_link, ruleset
-from minipod.network.files import hosts_file, hosts_file_host_network, resolv_conf
+from minipod.network.files import (
+    Resolver,
+    host_resolver,
+    hosts_file,
+    hosts_file_host_network,
+)
 from minipod.network.nft import NftError
 
 CONFIG = Config(bridge="br-x", link_prefix="xy", pod_cidr="10.7.0.0/24", nft_table="mytable")
@@ -71,6 +76,17 @@ fe00::0\tip6-mcastprefix
 fe00::1\tip6-allnodes
 fe00::2\tip6-allrouters
 """
+
+
+def resolv_conf(host: str, upstream: str = "") -> str:
+    """Return the file that a pod with dnsPolicy Default gets."""
+    found, notes = host_resolver(host, upstream)
+    text, cut = found.text()
+    assert not notes
+    assert bool(cut) == (len(found.servers) > 3)
+    return text
+
+
 CONTROLS = st.sampled_from([chr(n) for n in (*range(9), *range(11, 32), 127, 0x85, 0x2028)])
 
 
@@ -223,11 +239,15 @@ def test_upstreams_are_not_taken_without_a_stub() -> None:
     assert resolv_conf("nameserver 10.0.0.1\n", "nameserver 192.0.2.1\n") == "nameserver 10.0.0.1\n"
 
 
-def test_only_loopback_nameservers_is_an_error_with_a_remedy() -> None:
+def test_without_any_nameserver_that_a_pod_reaches_it_has_none_and_is_told() -> None:
     for server in ("127.0.0.1", "127.0.0.53", "::1"):
-        with pytest.raises(MinipodError, match="only loopback") as caught:
-            resolv_conf(f"nameserver {server}\n", "nameserver 127.0.0.1\n")
-        assert "dnsConfig" in caught.value.remedy
+        host = f"nameserver {server}\nsearch lan\n"
+        found, notes = host_resolver(host, "nameserver 127.0.0.1\n")
+        assert found.text() == ("search lan\n", [])
+        assert len(notes) == 1 and "dnsConfig" in notes[0]
+        # On the host's network its loopback is the pod's.
+        found, notes = host_resolver(host, own_loopback=False)
+        assert (found.servers, notes) == ([server], [])
 
 
 def test_resolv_conf_takes_three_servers_once_each() -> None:
@@ -243,3 +263,28 @@ def test_resolv_conf_odds() -> None:
     )
     with pytest.raises(MinipodError, match="no address"):
         resolv_conf("nameserver dns.example\n")
+
+
+def test_what_a_pod_adds_comes_behind_once_and_its_options_win() -> None:
+    base = Resolver(["10.0.0.1"], ["a", "b"], ["ndots:2", "edns0"])
+    more = Resolver(["10.0.0.2", "10.0.0.1"], ["b", "c"], ["ndots:5", "rotate", "edns0:1"])
+    assert base.extended(more).text() == (
+        "nameserver 10.0.0.1\nnameserver 10.0.0.2\nsearch a b c\noptions ndots:5 edns0:1 rotate\n",
+        [],
+    )
+
+
+def test_what_a_resolver_does_not_take_is_left_out_and_told() -> None:
+    """The kubelet's limits (formDNSConfigFitsLimits)."""
+    text, notes = Resolver(["10.0.0.1"] * 4).text()
+    assert text.count("nameserver") == 3
+    assert notes[0].startswith("Nameserver limits were exceeded")
+    text, notes = Resolver(searches=[f"d{n}" for n in range(33)]).text()
+    assert len(text.split()) == 33 and text.endswith(" d31\n")
+    assert notes[0].startswith("Search Line limits were exceeded")
+    text, notes = Resolver(searches=["a" * 254, "b"]).text()
+    assert text == "search b\n" and notes
+    text, notes = Resolver(searches=[c * 250 for c in "abcdefghi"]).text()
+    assert len(text.split()) == 1 + 8 and notes
+    exact = [*(c * 250 for c in "abcdefgh"), "x" * 40]
+    assert Resolver(searches=exact).text() == (f"search {' '.join(exact)}\n", [])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from minipod.api import Container, ContainerPort, HostPathVolumeSource, Pod, Vol
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageConfig, ImageStore
-from minipod.pods import resolve
+from minipod.pods import names, resolve
 from tests.unit.test_plan_checker import UID, pod
 from tests.unit.test_pods_worker import IMAGE
 
@@ -29,7 +28,7 @@ def root_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every image's user is root, and the host's files are two lines."""
     identity = SimpleNamespace(uid=0, gid=0, groups=(), home="/root")
     monkeypatch.setattr(resolve, "resolve_user", lambda image, user: identity)
-    monkeypatch.setattr(resolve, "_read", lambda path: "nameserver 192.0.2.53\n")
+    monkeypatch.setattr(names, "_read", lambda path: "nameserver 192.0.2.53\n")
 
 
 def image(**config: Any) -> Image:
@@ -84,27 +83,6 @@ def test_an_image_that_is_not_there() -> None:
     with pytest.raises(NotFound, match="image other is not in the store") as error:
         resolve.find_image(IMAGES, Container(name="app", image="other"))
     assert "minipod image load" in error.value.remedy
-
-
-@pytest.mark.parametrize(
-    ("name", "hostname", "expected"),
-    [
-        ("web", None, "web"),
-        ("web", "www", "www"),
-        ("a" * 70, None, "a" * 63),
-        ("a" * 62 + ".b", None, "a" * 62),
-        ("a" * 62 + "-b", None, "a" * 62),
-        ("web.example", None, "web.example"),
-    ],
-)
-def test_host_names(name: str, hostname: str | None, expected: str) -> None:
-    one = pod(hostname=hostname)
-    one.metadata.name = name
-    assert resolve.hostname(one) == expected
-
-
-def test_on_the_hosts_network_the_name_is_the_hosts() -> None:
-    assert resolve.hostname(pod(host_network=True, hostname="www")) == os.uname().nodename
 
 
 def test_places_are_named_by_the_uid() -> None:

@@ -20,7 +20,7 @@ from minipod.errors import MinipodError, NotFound, StepFailed
 from minipod.images import Image, ImageConfig, ImageStore
 from minipod.network import AddressPool, PodLink
 from minipod.plan import steps as s
-from minipod.pods import containers, resolve
+from minipod.pods import containers, names, resolve
 from minipod.pods import worker as module
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, PodRecord
@@ -248,7 +248,7 @@ class World:
         identity = SimpleNamespace(uid=0, gid=0, groups=(0,), home="/root")
         for user in (module, containers):
             monkeypatch.setattr(user, "remove_tree", remove_tree)
-        monkeypatch.setattr(resolve, "_read", lambda path: "nameserver 192.0.2.53\n")
+        monkeypatch.setattr(names, "_read", lambda path: "nameserver 192.0.2.53\n")
         monkeypatch.setattr(resolve, "resolve_user", lambda image, user: identity)
 
     def worker(self, of: Pod | None = None, record: PodRecord | None = None) -> PodWorker:

@@ -26,7 +26,12 @@ from minipod.api.objects.lifecycle import (
     TCPSocketAction,
 )
 from minipod.api.objects.meta import ObjectMeta
-from minipod.api.objects.network import ContainerPort
+from minipod.api.objects.network import (
+    ContainerPort,
+    HostAlias,
+    PodDNSConfig,
+    PodDNSConfigOption,
+)
 from minipod.api.objects.pod import Pod, PodOS, PodSpec
 from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
 from minipod.api.objects.status import (
@@ -73,6 +78,7 @@ __all__ = [
     "GRPCAction",
     "HTTPGetAction",
     "HTTPHeader",
+    "HostAlias",
     "HostIP",
     "HostPathVolumeSource",
     "Lifecycle",
@@ -81,6 +87,8 @@ __all__ = [
     "ObjectReference",
     "Pod",
     "PodCondition",
+    "PodDNSConfig",
+    "PodDNSConfigOption",
     "PodIP",
     "PodOS",
     "PodSpec",

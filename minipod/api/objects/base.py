@@ -14,6 +14,7 @@ _NAMES = {
     "host_ips": "hostIPs",
     "host_ipc": "hostIPC",
     "host_pid": "hostPID",
+    "set_hostname_as_fqdn": "setHostnameAsFQDN",
     "image_id": "imageID",
     "container_id": "containerID",
 }

@@ -20,6 +20,7 @@ from minipod.api.field import (
 from minipod.api.objects.base import Object, spelled_out
 from minipod.api.objects.container import Container
 from minipod.api.objects.meta import ObjectMeta
+from minipod.api.objects.network import HostAlias, PodDNSConfig
 from minipod.api.objects.resources import ResourceRequirements
 from minipod.api.objects.status import PodStatus
 from minipod.api.objects.volumes import Volume
@@ -40,7 +41,12 @@ class PodSpec(Object):
     restart_policy: str = spelled_out("Always")
     termination_grace_period_seconds: int = spelled_out(30)
     dns_policy: str = spelled_out("ClusterFirst")
+    dns_config: PodDNSConfig | None = None
     hostname: str | None = None
+    subdomain: str | None = None
+    hostname_override: str | None = None
+    set_hostname_as_fqdn: bool = False
+    host_aliases: list[HostAlias] = msgspec.field(default_factory=list)
     host_network: bool = False
     host_pid: bool = False
     host_ipc: bool = False
@@ -74,18 +80,30 @@ FIELDS: Tables = {
         "affinity": inert("Affinity", NO_SCHEDULER),
         "automountServiceAccountToken": inert("bool", NO_TOKEN, False, kept=True),
         "containers": yes("[Container]"),
-        "dnsConfig": no("PodDNSConfig"),
-        "dnsPolicy": yes(),
+        "dnsConfig": yes(
+            "PodDNSConfig",
+            doc="Name servers, search domains and options that are added to what dnsPolicy gives.",
+        ),
+        "dnsPolicy": yes(
+            doc="Where the pod's /etc/resolv.conf comes from: ClusterFirst, Default and ClusterFirstWithHostNet are "
+            "the host's (there is no cluster DNS), None is dnsConfig alone. Name servers on the host's loopback, "
+            "which no pod reaches, are replaced by those of systemd-resolved or left out. Default: ClusterFirst.",
+        ),
         "enableServiceLinks": inert("bool", "there are no services to link to", False, kept=True),
         "ephemeralContainers": no("[EphemeralContainer]", "use `minipod exec`"),
         "evictionResponders": inert("[EvictionResponder]", NO_CLUSTER),
-        "hostAliases": no("[HostAlias]"),
+        "hostAliases": yes("[HostAlias]", doc="Further lines of the pod's /etc/hosts."),
         "hostIPC": yes("bool"),
         "hostNetwork": yes("bool"),
         "hostPID": yes("bool"),
         "hostUsers": no("bool", "remove it", True),
-        "hostname": yes(),
-        "hostnameOverride": no("str", "use hostname"),
+        "hostname": yes(
+            doc="The pod's host name, a DNS label. Default: the name of the pod, cut to 63 characters."
+        ),
+        "hostnameOverride": yes(
+            doc="The pod's host name, of up to 64 characters and with dots if need be, in the place of what hostname "
+            "and subdomain give. Not together with setHostnameAsFQDN or hostNetwork.",
+        ),
         "imagePullSecrets": no("[LocalObjectReference]", NO_REGISTRY),
         "initContainers": no("[Container]", "do the preparation in the command of the container"),
         "nodeName": inert("str", NO_SCHEDULER),
@@ -112,9 +130,16 @@ FIELDS: Tables = {
         "securityContext": no("PodSecurityContext", inside=True),
         "serviceAccount": inert("str", NO_TOKEN),
         "serviceAccountName": inert("str", NO_TOKEN, kept=True),
-        "setHostnameAsFQDN": no("bool", "remove it", False),
+        "setHostnameAsFQDN": yes(
+            "bool",
+            doc="Whether the kernel's host name is the whole name, with subdomain and domain; it has room for 64 "
+            "characters. Default: false.",
+        ),
         "shareProcessNamespace": yes("bool"),
-        "subdomain": no(),
+        "subdomain": yes(
+            doc="A DNS label: with it the pod's whole name is hostname.subdomain.namespace.svc.cluster.local, as its "
+            "/etc/hosts says. The last two are the setting cluster_domain.",
+        ),
         "terminationGracePeriodSeconds": yes("int"),
         "tolerations": inert("[Toleration]", NO_SCHEDULER),
         "topologySpreadConstraints": inert("[TopologySpreadConstraint]", NO_SCHEDULER),

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from minipod.api import names
-from minipod.api.objects import Container, ContainerPort, PodSpec
+from minipod.api.objects import Container, PodSpec
 from minipod.api.problems import NOT_HONOURED, Report
 from minipod.api.validation.lifecycle import check_lifecycle
 from minipod.api.validation.mounts import check_mounts
+from minipod.api.validation.network import check_port
 from minipod.api.validation.resources import check_resize_policy, check_resources
 from minipod.api.validation.rules import label, one_of, say, under_proc, unique
 from minipod.api.yaml import shown
-
-MAX_PORT = 65535
-
-_PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 
 def check_container(container: Container, path: str, spec: PodSpec, report: Report) -> None:
@@ -35,7 +32,7 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
             report.warn(where, f"{shown(variable.name)} is given twice, the last one counts")
         seen.add(variable.name)
     for index, port in enumerate(container.ports):
-        _port(port, f"{path}.ports[{index}]", spec.host_network, report)
+        check_port(port, f"{path}.ports[{index}]", spec.host_network, report)
     called = ((f"{path}.ports[{i}].name", p.name or "") for i, p in enumerate(container.ports))
     unique(report, called, "port name")
     check_lifecycle(container, path, spec, report)
@@ -64,18 +61,3 @@ def _working_dir(working_dir: str, path: str, report: Report) -> None:
         report.error(path, f"{shown(working_dir)} must be an absolute path")
     elif under_proc(working_dir):
         report.error(path, "must not be on or under /proc")
-
-
-def _port(port: ContainerPort, path: str, host_network: bool, report: Report) -> None:
-    if port.name:
-        say(report, f"{path}.name", names.port_name(port.name))
-    if not port.container_port:
-        report.error(f"{path}.containerPort", f"missing, and required: 1 to {MAX_PORT}")
-    elif not 0 < port.container_port <= MAX_PORT:
-        report.error(f"{path}.containerPort", f"must be 1 to {MAX_PORT}, not {port.container_port}")
-    one_of(report, f"{path}.protocol", port.protocol, _PROTOCOLS)
-    if port.host_port and not host_network:
-        what = "reach the pod at its own address, or set spec.hostNetwork"
-        report.error(f"{path}.hostPort", f"{NOT_HONOURED}: {what}")
-    elif port.host_port and port.host_port != port.container_port:
-        report.error(f"{path}.hostPort", "must equal containerPort when spec.hostNetwork is true")
