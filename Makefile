@@ -108,6 +108,11 @@ format: test-setup ## let the formatters have their way
 	$(BIN)/ruff format .
 	@$(MAKE) -C native format
 
+.PHONY: docs
+docs: setup ## write docs/pod-spec.md from the declarations of the fields
+	$(BIN)/python -m minipod.api.reference >docs/pod-spec.md.new
+	mv docs/pod-spec.md.new docs/pod-spec.md
+
 .PHONY: bench
 bench: setup ## how long the command line and a pod take
 	@$(BIN)/python -m compileall -q minipod

@@ -31,6 +31,7 @@ VERBS = {
     "events": ("events", "app"),
     "image": ("image", "app"),
     "plan": ("plan", "app"),
+    "explain": ("explain", "app"),
     "doctor": ("doctor", "app"),
     "agent": ("agent", "app"),
     "version": ("version", "app"),
