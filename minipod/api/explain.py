@@ -30,6 +30,7 @@ _NAMES = {
 }
 _SCALARS = {
     "str": "string",
+    "text": "string",
     "int": "integer",
     "bool": "boolean",
     "time": "time",
@@ -82,7 +83,7 @@ def find(path: str) -> Place:
     place = Place(kind.lower(), kind, kind)
     for name in rest:
         inner = inner_type(place.type)
-        if inner in _SCALARS:
+        if not is_type(inner):
             raise UsageError(f"{place.path} is {words(place.type)}: it has no field {name!r}")
         fields = table(inner)
         if name not in fields:
@@ -113,7 +114,7 @@ def explain(path: str, *, recursive: bool = False) -> str:
     meaning = [place.field.doc if place.field else "", type_doc(inner_type(place.type))]
     lines += ["", "DESCRIPTION:"]
     lines += [_filled(text) for text in meaning if text]
-    if inner_type(place.type) not in _SCALARS:
+    if is_type(inner_type(place.type)):
         lines += ["", "FIELDS:", *_fields(inner_type(place.type), recursive, "  ", ())]
     return "\n".join(lines)
 
@@ -127,7 +128,7 @@ def _fields(type_name: str, recursive: bool, indent: str, above: tuple[str, ...]
             text = field.doc or (f"{field.note[:1].upper()}{field.note[1:]}." if field.note else "")
             if text:
                 yield _filled(text, indent + "  ")
-        elif inner not in _SCALARS and inner not in above:
+        elif is_type(inner) and inner not in above:
             yield from _fields(inner, True, indent + "  ", (*above, type_name))
 
 
@@ -145,6 +146,11 @@ def _filled(text: str, indent: str = "  ") -> str:
 def inner_type(type_: str) -> str:
     """Return what a list or a mapping holds, or the type itself."""
     return type_.strip("[]{}")
+
+
+def is_type(name: str) -> bool:
+    """Return whether *name* is a type with fields, and not a scalar."""
+    return name[:1].isupper()
 
 
 def words(type_: str) -> str:
@@ -202,6 +208,6 @@ def complete(start: str) -> list[str]:
         inner = inner_type(find(head).type)
     except UsageError:
         return []
-    if inner in _SCALARS:
+    if not is_type(inner):
         return []
     return [f"{head}.{name}" for name in table(inner) if name.startswith(last)]

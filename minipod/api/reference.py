@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from minipod.api.explain import default_of, inner_type, kinds, status_words, type_doc, words
+from minipod.api.explain import (
+    default_of,
+    inner_type,
+    is_type,
+    kinds,
+    status_words,
+    type_doc,
+    words,
+)
 from minipod.api.field import Field, Status
 from minipod.api.fields import table
 
@@ -48,12 +56,8 @@ def _types(kind: str) -> Iterator[str]:
             continue
         met[name] = None
         inner = (inner_type(field.type) for field in table(name).values())
-        todo += [each for each in inner if _is_type(each)]
+        todo += [each for each in inner if is_type(each)]
     yield from met
-
-
-def _is_type(name: str) -> bool:
-    return name[:1].isupper()
 
 
 def _counts(names: set[str]) -> str:
@@ -78,7 +82,7 @@ def _section(name: str) -> Iterator[str]:
 
 def _type(type_: str) -> str:
     inner = inner_type(type_)
-    if not _is_type(inner):
+    if not is_type(inner):
         return words(type_)
     return words(type_).replace(inner, f"[{inner}](#{inner.lower()})")
 
