@@ -35,7 +35,10 @@ def explain(
         bool, typer.Option("--recursive", help="Name all the fields below it.")
     ] = False,
 ) -> None:
-    """Show a field's type, meaning and default, and what minipod does with it. Needs neither root nor the agent."""
+    """Show what a field means and what becomes of it.
+
+    Its type, its default, and the fields below it, too. Needs neither root nor the agent.
+    """
     from minipod.api.explain import explain as text
 
     print(text(field, recursive=recursive))
