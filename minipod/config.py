@@ -30,6 +30,8 @@ class Config:
         link_prefix: the first letters of the host ends of the pods' veth pairs (1 to 4 letters).
         pod_cidr: the IPv4 range of the pods; its first address is the bridge's.
         nft_table: the name of the nftables tables (families inet and bridge).
+        single_process_oom_kill: "true": out of memory kills one process of a container, not all of it (cgroup v2; a
+            setting of the kubelet, too).
         cgroup_parent: the cgroup under which all pods live, relative to each hierarchy's root.
         cluster_domain: what the whole names of pods with a subdomain end in, as in a cluster.
     """
@@ -43,6 +45,7 @@ class Config:
     nft_table: str = "minipod"
     cgroup_parent: str = "minipod"
     cluster_domain: str = "cluster.local"
+    single_process_oom_kill: str = "false"
 
     @property
     def socket(self) -> str:

@@ -245,11 +245,17 @@ class Instance:
         statuses = self.pod(name)["status"]["containerStatuses"]
         return next(status for status in statuses if status["name"] == container)
 
+    def pod_cgroup(self, name: str) -> str:
+        """Return a pod's cgroup, relative to each hierarchy, as a kubelet would name it."""
+        pod = self.pod(name)
+        quality = pod["status"]["qosClass"]
+        level = "" if quality == "Guaranteed" else f"/{quality.lower()}"
+        return f"{self.config.cgroup_parent}{level}/pod{pod['metadata']['uid']}"
+
     def pid(self, name: str, container: str = "c0") -> int:
         """Return the pid, on the host, of a container's first process, as the kernel's cgroups tell."""
-        uid = self.pod(name)["metadata"]["uid"]
         attempt = self.container(name, container)["restartCount"]
-        path = f"{self.config.cgroup_parent}/pod{uid}/{container}.{attempt}"
+        path = f"{self.pod_cgroup(name)}/{container}.{attempt}"
         pids: set[int] = set()
         for _, top, _ in features.cgroup_mounts():
             with contextlib.suppress(FileNotFoundError):

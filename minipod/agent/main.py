@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from typing import Any
 
 from minipod import __version__
@@ -33,6 +34,7 @@ from minipod.images import ImageStore
 from minipod.network import AddressPool, Network
 from minipod.plan.defaults import DEFAULT_CAPABILITIES
 from minipod.plan.seccomp import default_profile
+from minipod.pods.demands import Demands
 from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
 from minipod.pods.status import TERMINAL
@@ -96,7 +98,7 @@ class Agent:
                 # Nothing needs them any more, and the next agent makes them again.
                 await network.ensure([])
                 await network.teardown()
-                await cgroups.remove_parent()
+                cgroups.remove_parent()
                 scope.release(self._home)
             await network.close()
             log.info("stopped%s", "" if empty else "; the pods go on")
@@ -105,11 +107,16 @@ class Agent:
         self, store: Store, objects: ObjectTable
     ) -> tuple[PodManager, Network, Cgroups]:
         config = self._config
-        facts = probe.gather()
+        facts = probe.gather(config.root_dir)
         images = ImageStore(f"{config.root_dir}/images")
         images.sweep()
         network = await Network.open(config)
         self._home = scope.find(facts, config.cgroup_parent)
+        facts = replace(
+            facts,
+            protects_memory=not self._home.unit,
+            single_process_oom_kill=config.single_process_oom_kill == "true",
+        )
         cgroups = Cgroups(
             facts,
             self._home.parent,
@@ -137,6 +144,7 @@ class Agent:
             store=store,
             objects=objects,
             cgroup_parent=cgroups.parent,
+            demands=Demands(cgroups),
             notes=probe.shortcomings(facts),
             seccomp=seccomp,
         )

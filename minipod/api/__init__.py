@@ -53,10 +53,11 @@ from minipod.api.objects import (
     to_dict,
 )
 from minipod.api.problems import ManifestError, Problem
-from minipod.api.qos import qos_class
+from minipod.api.qos import QOS_CLASSES, QosClass, qos_class
 from minipod.api.quantity import parse_bytes, parse_cpu_millis, parse_quantity
 
 __all__ = [
+    "QOS_CLASSES",
     "AnyObject",
     "ConfigMap",
     "Container",
@@ -94,6 +95,7 @@ __all__ = [
     "PodStatus",
     "Probe",
     "Problem",
+    "QosClass",
     "ResourceRequirements",
     "Secret",
     "SleepAction",

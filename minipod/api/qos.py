@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, get_args
 
 from minipod.api.amounts import init_containers, is_set
 from minipod.api.objects import Pod, ResourceRequirements
@@ -13,6 +13,7 @@ from minipod.api.quantity import parse_quantity
 
 QosClass = Literal["Guaranteed", "Burstable", "BestEffort"]
 
+QOS_CLASSES: tuple[QosClass, ...] = get_args(QosClass)
 _RESOURCES = ("cpu", "memory")
 
 

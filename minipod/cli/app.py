@@ -91,7 +91,8 @@ def _version(value: bool) -> None:
     )
     + "\n\nWhere an instance lives is told by the options before the verb, by MINIPOD_* variables "
     "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also --log-dir, --bridge, "
-    "--link-prefix, --pod-cidr, --nft-table, --cgroup-parent and --cluster-domain.",
+    "--link-prefix, --pod-cidr, --nft-table, --cgroup-parent, --cluster-domain and "
+    "--single-process-oom-kill.",
 )
 def _before_the_verb(
     ctx: typer.Context,
@@ -119,6 +120,10 @@ def _before_the_verb(
     cluster_domain: Annotated[
         str | None, typer.Option("--cluster-domain", metavar="NAME", hidden=True)
     ] = None,
+    single_process_oom_kill: Annotated[
+        str | None,
+        typer.Option("--single-process-oom-kill", metavar="true|false", hidden=True),
+    ] = None,
     namespace: Namespace = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -135,6 +140,7 @@ def _before_the_verb(
         "nft_table": nft_table,
         "cgroup_parent": cgroup_parent,
         "cluster_domain": cluster_domain,
+        "single_process_oom_kill": single_process_oom_kill,
     }
     ctx.obj = Session(flags, namespace)
     if ctx.invoked_subcommand is None:

@@ -7,26 +7,37 @@ The same list is executed (``minipod.runtime``), explained (``render``) and, whe
 from __future__ import annotations
 
 from minipod.plan.container import compile_container
-from minipod.plan.context import ContainerContext, Facts, Hierarchy, Link, Place, PodContext
+from minipod.plan.context import ContainerContext, Demand, Facts, Hierarchy, Link, Place, PodContext
 from minipod.plan.execute import compile_exec
 from minipod.plan.render import render_text
+from minipod.plan.resources import class_cgroups
 from minipod.plan.sandbox import KEY as SANDBOX_KEY
 from minipod.plan.sandbox import compile_sandbox
-from minipod.plan.slots import container_cgroup, container_dir, process_key
+from minipod.plan.slots import (
+    class_cgroup,
+    container_cgroup,
+    container_dir,
+    pod_cgroup,
+    process_key,
+)
 
 __all__ = [
     "SANDBOX_KEY",
     "ContainerContext",
+    "Demand",
     "Facts",
     "Hierarchy",
     "Link",
     "Place",
     "PodContext",
+    "class_cgroup",
+    "class_cgroups",
     "compile_container",
     "compile_exec",
     "compile_sandbox",
     "container_cgroup",
     "container_dir",
+    "pod_cgroup",
     "process_key",
     "render_text",
 ]

@@ -63,7 +63,7 @@ def compile_container(
         s.MakeDirectory(path=logs, mode=0o755),
         s.MakeCgroup(
             path=container_cgroup(context.cgroup, container.name, run.attempt),
-            writes=container_writes(container, facts),
+            writes=container_writes(pod, container, facts),
             devices=True,
             source=f"{at}.resources",
         ),

@@ -40,6 +40,12 @@ class Facts:
         nofile_hard: the agent's own hard limit of open files.
         can_raise_limits: CAP_SYS_RESOURCE is held.
         memory: bytes of memory of the machine.
+        cpus: how many CPUs it has.
+        storage: bytes of the filesystem that containers write to.
+        page: bytes of a page.
+        hugepages: bytes of each size of huge pages that the kernel has.
+        single_process_oom_kill: out of memory kills one process of a container, not all (the kubelet's setting).
+        protects_memory: ``memory.min`` of our cgroups holds against the whole machine, because they lie at the root.
         machine: ``uname -m``.
         masked_sys: further paths to mask in this machine's /sys (thermal_throttle of each cpu).
     """
@@ -50,6 +56,12 @@ class Facts:
     nofile_hard: int = 1048576
     can_raise_limits: bool = True
     memory: int = 1 << 34
+    cpus: int = 1
+    storage: int = 0
+    page: int = 4096
+    hugepages: tuple[int, ...] = ()
+    single_process_oom_kill: bool = False
+    protects_memory: bool = True
     machine: str = "x86_64"
     masked_sys: tuple[str, ...] = ()
 
@@ -95,6 +107,21 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Demand:
+    """What the pods of a machine ask for together.
+
+    Attributes:
+        burstable_cpu: thousandths of a CPU, of the pods of class Burstable.
+        burstable_memory: bytes, of these.
+        memory: bytes, of all pods.
+    """
+
+    burstable_cpu: int = 0
+    burstable_memory: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PodContext:
     """Decisions about a pod's sandbox.
 
@@ -103,11 +130,13 @@ class PodContext:
         pod_dir: ``<root_dir>/pods/<uid>``.
         log_dir: ``<log_dir>/<namespace>_<pod>_<uid>``.
         cgroup: the pod's cgroup, relative to each hierarchy.
+        parent: the common cgroup of all pods.
         bridge: name of the bridge link.
         hostname: what the containers see: a DNS label, or a whole name.
         hosts, resolv_conf: the text of these files.
         warnings: what is to be told of them, as events.
         link: None for a pod on the host's network.
+        demand: what all pods ask for together, this one among them.
         host_paths: per ``hostPath`` volume, what is there: a key of ``steps.FILE_TYPES``.
         places: per volume that the manifest alone does not place (a claim, say), where it is.
     """
@@ -121,6 +150,8 @@ class PodContext:
     hosts: str
     resolv_conf: str
     link: Link | None
+    parent: str = "minipod"
+    demand: Demand = field(default_factory=Demand)
     host_paths: dict[str, str] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

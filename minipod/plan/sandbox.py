@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from minipod.api import Pod
+from minipod.api import Pod, qos_class
+from minipod.api.amounts import is_set
 from minipod.plan import steps as s
 from minipod.plan.context import Facts, PodContext
 from minipod.plan.defaults import PAUSE_UID, POD_FILES_BYTES, POD_SYSCTLS, SHM_BYTES
 from minipod.plan.emptydir import empty_dir_mode, empty_dir_mounts
-from minipod.plan.resources import pod_writes
+from minipod.plan.resources import class_cgroups, pod_writes
 from minipod.plan.volumes import in_sandbox
 
 # fd slots of the sandbox's launch; CGROUP is filled by the agent's fd where the clone is born in its cgroup.
@@ -44,7 +45,8 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
         s.MakeDirectory(path=f"{context.run_dir}/exits"),
         s.MakeDirectory(path=context.log_dir, mode=0o755),
         *_volume_directories(pod, context),
-        s.MakeCgroup(path=context.cgroup, writes=pod_writes(pod, facts), source="spec.containers"),
+        *class_cgroups(context.parent, qos_class(pod), context.demand, facts),
+        s.MakeCgroup(path=context.cgroup, writes=pod_writes(pod, facts), source=_resources(pod)),
         s.MakeCgroup(path=f"{context.cgroup}/sandbox"),
         s.StartShim(run_dir=context.run_dir, label=f"{pod.metadata.namespace}/{pod.metadata.name}"),
         launch,
@@ -62,6 +64,10 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
             )
         )
     return tuple(result)
+
+
+def _resources(pod: Pod) -> str:
+    return "spec.resources" if is_set(pod.spec.resources) else "spec.containers"
 
 
 def _volume_directories(pod: Pod, context: PodContext) -> list[s.Step]:

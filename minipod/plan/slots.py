@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from minipod.api import Pod, QosClass, qos_class
+
 # fd slots. The first four are filled from outside: by the agent's fds in order, and by the shim's pipes.
 # TREES and up are the volumes' trees.
 CGROUP, STDIN, STDOUT, STDERR, JOIN, PROC, ROOT, MOUNT, PTY, DEV, SHM, CGROUPFS = range(12)
@@ -16,6 +18,16 @@ SANDBOX_NAMESPACES = ("mnt", "net", "uts", "ipc")
 def process_key(container: str, attempt: int) -> str:
     """Return the shim's name for one run of a container."""
     return f"{container}/{attempt}"
+
+
+def class_cgroup(parent: str, quality: QosClass) -> str:
+    """Return the cgroup of the pods of a class, below *parent*: *parent* itself for Guaranteed."""
+    return parent if quality == "Guaranteed" else f"{parent}/{quality.lower()}"
+
+
+def pod_cgroup(parent: str, pod: Pod) -> str:
+    """Return the cgroup of *pod*, by its class; a pod's class never changes."""
+    return f"{class_cgroup(parent, qos_class(pod))}/pod{pod.metadata.uid}"
 
 
 def container_cgroup(pod_cgroup: str, container: str, attempt: int) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from minipod.api import Container, Pod, member, to_dict
 from minipod.errors import MinipodError
-from minipod.plan import PodContext, container_cgroup
+from minipod.plan import PodContext, container_cgroup, pod_cgroup
 from minipod.pods import resolve
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, PodRecord
@@ -117,6 +117,7 @@ class PodCore:
                 self.pod,
                 record.sandbox,
                 record.address,
+                self.tools.demands.total(),
             )
         return self._context
 
@@ -146,7 +147,7 @@ class PodCore:
     @property
     def cgroup(self) -> str:
         """Return the pod's cgroup, relative to each hierarchy."""
-        return f"{self.tools.cgroup_parent}/pod{self.uid}"
+        return pod_cgroup(self.tools.cgroup_parent, self.pod)
 
     def cgroup_of(self, record: ContainerRecord) -> str:
         """Return the cgroup of a container's present or last run."""

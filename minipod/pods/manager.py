@@ -125,6 +125,9 @@ class PodManager:
     async def recover(self, pods: list[tuple[Pod, PodRecord]]) -> None:
         """Take up the pods of an earlier agent, then remove what belongs to none of them."""
         workers = [PodWorker(pod, record, self.tools) for pod, record in pods]
+        for worker in workers:
+            if worker.record.sandbox_up:
+                self.tools.demands.enter(worker.pod)
         live = [link for worker in workers if (link := self._link(worker))]
         await self.tools.runtime.network.ensure(live)
         recoveries = [asyncio.ensure_future(self._recover(worker)) for worker in workers]
@@ -153,16 +156,17 @@ class PodManager:
     async def _sweep(self, known: set[str]) -> None:
         """Remove shims, cgroups, directories and addresses of pods that are not ours any more."""
         tools, config = self.tools, self.tools.config
-        groups = {name[3:] for name in tools.runtime.cgroups.pods() if name.startswith("pod")}
+        groups = tools.runtime.cgroups.pods()
         shims = shim_pods(f"{config.run_dir}/pods")
         directories = _names(f"{config.run_dir}/pods") | _names(f"{config.root_dir}/pods")
-        for uid in (groups | shims | directories) - known:
+        for uid in (groups.keys() | shims | directories) - known:
             log.info("removing what is left of pod %s, which nobody knows", uid)
             directory = f"{config.run_dir}/pods/{uid}"
-            cgroup = f"{tools.cgroup_parent}/pod{uid}"
-            await tools.runtime.cgroups.kill(cgroup)
+            for cgroup in groups.get(uid, ()):
+                await tools.runtime.cgroups.kill(cgroup)
             await end_shims(directory)
-            await tools.runtime.cgroups.remove(cgroup)
+            for cgroup in groups.get(uid, ()):
+                await tools.runtime.cgroups.remove(cgroup)
             for path in (directory, f"{config.root_dir}/pods/{uid}", *self._logs_of(uid)):
                 await remove_tree(path)
         for owner in tools.pool.all():

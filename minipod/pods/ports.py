@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from minipod.api import Pod, StoredObject
 from minipod.config import Config
 from minipod.images import ImageStore
 from minipod.network import AddressPool
+from minipod.pods.demands import Demands
 from minipod.pods.record import PodRecord
 from minipod.runtime.runtime import Runtime
 
@@ -58,6 +59,7 @@ class Tools:
     Attributes:
         cgroup_parent: where this agent's pods live in each hierarchy.
         notes: what this machine cannot give a pod.
+        demands: what all pods ask for together.
         seccomp: returns the default filter, compiled once.
         wall: the time of day in seconds since the epoch; a test's clock may stand still.
     """
@@ -71,4 +73,5 @@ class Tools:
     cgroup_parent: str
     notes: list[str]
     seccomp: Callable[[], bytes]
+    demands: Demands = field(default_factory=Demands)
     wall: Callable[[], float] = time.time

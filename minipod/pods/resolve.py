@@ -11,8 +11,10 @@ from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageStore, resolve_user
 from minipod.network import pod_link
+from minipod.plan import pod_cgroup
 from minipod.plan.command import argv
-from minipod.plan.context import ContainerContext, Link, PodContext
+from minipod.plan.context import ContainerContext, Demand, Link, PodContext
+from minipod.plan.resources import demand as demand_of
 from minipod.pods import names
 from minipod.runtime.runtime import host_path_type
 
@@ -43,9 +45,14 @@ def run_dir(config: Config, uid: str, sandbox: int) -> str:
 
 
 def pod_context(
-    config: Config, cgroup_parent: str, pod: Pod, sandbox: int, address: str
+    config: Config,
+    cgroup_parent: str,
+    pod: Pod,
+    sandbox: int,
+    address: str,
+    demand: Demand | None = None,
 ) -> PodContext:
-    """Return the decisions for sandbox number *sandbox* of *pod*.
+    """Return the decisions for sandbox number *sandbox* of *pod*; *demand* is of all pods, of this one if not given.
 
     Raises:
         MinipodError: a host path is not what its volume says, or the host's resolv.conf cannot be used.
@@ -62,7 +69,9 @@ def pod_context(
         run_dir=run_dir(config, pod.metadata.uid, sandbox),
         pod_dir=directory,
         log_dir=logs,
-        cgroup=f"{cgroup_parent}/pod{pod.metadata.uid}",
+        cgroup=pod_cgroup(cgroup_parent, pod),
+        parent=cgroup_parent,
+        demand=demand or demand_of([pod]),
         bridge=config.bridge,
         hostname=names.hostname(pod, config.cluster_domain),
         hosts=names.hosts(pod, address, config.cluster_domain),

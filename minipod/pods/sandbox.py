@@ -40,6 +40,7 @@ class Sandbox:
         pool = core.tools.pool
         pool.release(core.uid)  # what an agent that died in the middle of this may have taken
         record.address = "" if core.pod.spec.host_network else pool.allocate(core.uid)
+        core.tools.demands.enter(core.pod)
         core.forget_context()
         try:
             core.save()
@@ -126,4 +127,5 @@ class Sandbox:
         link = pod_link(core.tools.config, core.uid, record.address) if record.address else None
         if record.sandbox >= 0:
             await core.tools.runtime.remove_sandbox(core.run_dir, core.cgroup, shim, link)
+            core.tools.demands.leave(core.uid)
         record.sandbox_up = False

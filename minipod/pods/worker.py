@@ -16,6 +16,7 @@ import time
 from minipod.api import Pod
 from minipod.errors import MinipodError
 from minipod.plan import ContainerContext, PodContext, process_key
+from minipod.plan.resources import unmet
 from minipod.pods import recovery
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
@@ -130,8 +131,9 @@ class PodWorker:
         """Compute the status and, when the pod has changed, save it; that tells the watchers."""
         tools = self.core.tools
         host_ip = tools.runtime.network.host_ip()
+        notes = tools.notes + unmet(self.pod, tools.runtime.facts)
         self.pod.status = pod_status(
-            self.pod, self.record, host_ip=host_ip, notes=tools.notes, now=self.core.now()
+            self.pod, self.record, host_ip=host_ip, notes=notes, now=self.core.now()
         )
         begun = all(c.attempt >= 0 and c.state != "starting" for c in self.record.containers)
         if self._asked is not None and begun:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cgroups on v2, on v1, and on both side by side.
 
-A pod has one cgroup, ``<parent>/pod<uid>``, made in every hierarchy in use, and below it one for the sandbox and
-one for each run of a container. On v2 processes live only in the leaves. Killing and emptiness go through the
-cgroup2 hierarchy where one is mounted, even a bare one beside v1 controllers, because it has ``cgroup.kill`` and
-``cgroup.events``.
+A pod has one cgroup, made in every hierarchy in use, and below it one for the sandbox and one for each run of a
+container. As under a kubelet it is ``<parent>/pod<uid>``, ``<parent>/burstable/pod<uid>`` or
+``<parent>/besteffort/pod<uid>``, by the pod's class. On v2 processes live only in the leaves. Killing and emptiness
+go through the cgroup2 hierarchy where one is mounted, even a bare one beside v1 controllers, because it has
+``cgroup.kill`` and ``cgroup.events``.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import select
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from minipod.api import QOS_CLASSES
 from minipod.native import cgroup_device
 from minipod.plan.context import Facts, Hierarchy
 from minipod.plan.defaults import DEVICE_RULES
+from minipod.plan.slots import class_cgroup
 from minipod.plan.steps import MakeCgroup
 from minipod.runtime import devices
 
@@ -42,7 +46,7 @@ class Cgroups:
         shims: str = "",
         renew: Callable[[], object] = lambda: None,
     ) -> None:
-        self._facts = facts
+        self.facts = facts
         self._shims = shims
         self._renew = renew
         self.parent = parent.strip("/")
@@ -55,7 +59,7 @@ class Cgroups:
         Every move takes a lock whose first taker waits 5 to 20 ms for RCU; those who follow soon after do not. So we
         write our own pid into our own cgroup, which moves nothing, while the pod's plan is still being made.
         """
-        for hierarchy in self._facts.hierarchies:
+        for hierarchy in self.facts.hierarchies:
             if hierarchy.version == 1:
                 own = _own_cgroup(hierarchy.controllers[0])
                 with contextlib.suppress(OSError):
@@ -75,10 +79,10 @@ class Cgroups:
         """
         if self._shims and not os.path.exists(self._shims):
             self._renew()
-        for hierarchy in self._facts.hierarchies:
+        for hierarchy in self.facts.hierarchies:
             self._mkdir(hierarchy, step.path)
         for write in step.writes:
-            home = self._facts.controls(write.controller)
+            home = self.facts.controls(write.controller)
             if home is None:
                 continue
             try:
@@ -90,15 +94,16 @@ class Cgroups:
             self._restrict_devices(step.path)
 
     def _mkdir(self, hierarchy: Hierarchy, path: str) -> None:
-        current = hierarchy.directory
-        for part in path.split("/"):
-            if hierarchy.version == 2 and hierarchy.controllers:
-                self._enable(current, hierarchy.controllers)
-            current = f"{current}/{part}"
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(current)
-                # Despite our umask: language runtimes read their limits there, as whatever user they are.
-                os.chmod(current, 0o755)
+        above = path.rpartition("/")[0]
+        directory, parent = f"{hierarchy.directory}/{path}", f"{hierarchy.directory}/{above}"
+        if above and not os.path.isdir(parent):
+            self._mkdir(hierarchy, above)
+        if hierarchy.version == 2 and hierarchy.controllers:
+            self._enable(parent, hierarchy.controllers)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
+            # Despite our umask: language runtimes read their limits there, as whatever user they are.
+            os.chmod(directory, 0o755)
 
     @staticmethod
     def _enable(directory: str, controllers: tuple[str, ...]) -> None:
@@ -111,11 +116,11 @@ class Cgroups:
             _write(control, " ".join(wanted))
 
     def _restrict_devices(self, path: str) -> None:
-        if home := self._facts.controls("devices"):
+        if home := self.facts.controls("devices"):
             _write(f"{home.directory}/{path}/devices.deny", "a")
             for line in devices.v1_lines(DEVICE_RULES):
                 _write(f"{home.directory}/{path}/devices.allow", line)
-        elif home := self._facts.cgroup2:
+        elif home := self.facts.cgroup2:
             fd = self.open(path)
             try:
                 cgroup_device(fd, _DEVICE_PROGRAM)
@@ -124,27 +129,29 @@ class Cgroups:
 
     def open(self, path: str) -> int:
         """Return an fd of *path* in the cgroup2 hierarchy, for ``CLONE_INTO_CGROUP``."""
-        home = self._facts.cgroup2
+        home = self.facts.cgroup2
         if home is None:
             raise FileNotFoundError(errno.ENOENT, "no cgroup2 hierarchy is mounted", path)
         return os.open(f"{home.directory}/{path}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     # ---- looking ----
 
-    def pods(self) -> set[str]:
-        """Return the names of the cgroups directly below the parent, over all hierarchies."""
-        result: set[str] = set()
-        for hierarchy in self._facts.hierarchies:
+    def pods(self) -> dict[str, set[str]]:
+        """Return the cgroups of pods by the pods' uids, over all classes and hierarchies."""
+        result: dict[str, set[str]] = {}
+        above = dict.fromkeys(class_cgroup(self.parent, quality) for quality in QOS_CLASSES)
+        for hierarchy, directory in itertools.product(self.facts.hierarchies, above):
             with contextlib.suppress(FileNotFoundError):
-                result.update(
-                    e.name for e in os.scandir(f"{hierarchy.directory}/{self.parent}") if e.is_dir()
-                )
+                for entry in os.scandir(f"{hierarchy.directory}/{directory}"):
+                    if entry.name.startswith("pod") and entry.is_dir():
+                        uid = entry.name.removeprefix("pod")
+                        result.setdefault(uid, set()).add(f"{directory}/{entry.name}")
         return result
 
     def processes(self, path: str) -> set[int]:
         """Return the pids in *path* and below, as the hierarchies tell."""
         result: set[int] = set()
-        for hierarchy in self._facts.hierarchies:
+        for hierarchy in self.facts.hierarchies:
             for directory in _tree(f"{hierarchy.directory}/{path}"):
                 with contextlib.suppress(FileNotFoundError):
                     result.update(map(int, _read(f"{directory}/cgroup.procs").split()))
@@ -152,7 +159,7 @@ class Cgroups:
 
     def oom_kills(self, path: str) -> int:
         """Return how many processes of *path* the kernel killed for want of memory."""
-        home = self._facts.controls("memory")
+        home = self.facts.controls("memory")
         if home is None:
             return 0
         file = "memory.events" if home.version == 2 else "memory.oom_control"
@@ -171,7 +178,7 @@ class Cgroups:
         Processes that a hostile pod forks meanwhile are caught too: ``cgroup.kill`` is atomic, and without it
         we go round until the cgroup is empty.
         """
-        home = self._facts.cgroup2
+        home = self.facts.cgroup2
         kill = f"{home.directory}/{path}/cgroup.kill" if home else ""
         if home and os.path.exists(kill):
             with contextlib.suppress(FileNotFoundError):
@@ -222,15 +229,22 @@ class Cgroups:
 
     async def remove(self, path: str) -> None:
         """Remove *path* and all below it from every hierarchy; it holds no process any more."""
-        for hierarchy in self._facts.hierarchies:
+        for hierarchy in self.facts.hierarchies:
             for directory in reversed(list(_tree(f"{hierarchy.directory}/{path}"))):
                 await _rmdir(directory)
 
-    async def remove_parent(self) -> None:
-        """Remove the parent itself when no pod is left in it."""
-        for hierarchy in self._facts.hierarchies:
+    def remove_empty(self, path: str) -> None:
+        """Remove *path*, unless there is something in it."""
+        for hierarchy in self.facts.hierarchies:
             with contextlib.suppress(OSError):
-                os.rmdir(f"{hierarchy.directory}/{self.parent}")
+                os.rmdir(f"{hierarchy.directory}/{path}")
+
+    def remove_parent(self) -> None:
+        """Remove the parent itself, and the classes' cgroups in it, when no pod is left."""
+        for quality in QOS_CLASSES:
+            if (path := class_cgroup(self.parent, quality)) != self.parent:
+                self.remove_empty(path)
+        self.remove_empty(self.parent)
 
 
 async def _rmdir(directory: str) -> None:

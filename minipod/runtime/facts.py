@@ -12,14 +12,14 @@ from minipod.errors import MinipodError
 from minipod.plan.context import Facts, Hierarchy
 from minipod.plan.defaults import CAPABILITIES
 
-USED_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "devices")
+USED_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "devices", "hugetlb")
 # Makes the agent plan as for an old kernel, so that the fallbacks are exercised on a new one:
 # "overlay" is the only one there is.
 FORCE_FALLBACK = "MINIPOD_FORCE_FALLBACK"
 
 
-def gather() -> Facts:
-    """Return the facts of this machine.
+def gather(root_dir: str = "/") -> Facts:
+    """Return the facts of this machine; containers write to the filesystem of *root_dir*.
 
     Raises:
         MinipodError: something is missing without which no pod can run.
@@ -50,9 +50,24 @@ def gather() -> Facts:
         nofile_hard=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         can_raise_limits=bool(held >> CAPABILITIES.index("SYS_RESOURCE") & 1),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        cpus=os.cpu_count() or 1,
+        storage=_size(root_dir),
+        page=os.sysconf("SC_PAGE_SIZE"),
+        hugepages=_hugepages(),
         machine=os.uname().machine,
         masked_sys=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
     )
+
+
+def _size(path: str) -> int:
+    found = os.statvfs(path)
+    return found.f_frsize * found.f_blocks
+
+
+def _hugepages() -> tuple[int, ...]:
+    """Return the sizes of huge pages that this kernel has (``hugetlbpage.rst``): hugepages-2048kB."""
+    names = glob.glob("/sys/kernel/mm/hugepages/hugepages-*kB")
+    return tuple(sorted(int(name.rsplit("-", 1)[1].removesuffix("kB")) << 10 for name in names))
 
 
 def _held_capabilities() -> int:

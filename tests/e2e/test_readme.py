@@ -123,7 +123,7 @@ def test_plan_of_the_readme_is_the_plan(instance: Instance) -> None:
     text = instance.cli("plan", TOP / "examples" / "web.yaml").stdout.replace(f"{TOP}/", "")
     own = {
         "minipod0": instance.config.bridge,
-        "minipod/pod": f"{instance.config.cgroup_parent}/pod",
+        "minipod/burstable/pod": f"{instance.config.cgroup_parent}/burstable/pod",
     }
     for line in shown:
         # What is of the instance (addresses, names) is not compared.

@@ -326,12 +326,13 @@ def test_cgroups_removed(pods: Instance) -> None:
     node.run(pods, node.manifest("one"))
     node.delete(pods, "one", grace=0)
     for _, top, _ in cgroup_mounts():
+        assert not (top / parent / "besteffort").exists(), "a class without pods has none"
         if (top / parent).is_dir():
             (top / parent).rmdir()
     node.create(pods, node.manifest("crash", ["false"]))
     pod = node.wait_for(pods, "crash", lambda pod: "waiting" in node.container(pod)["state"])
     for _, top, _ in cgroup_mounts():
-        for path in (top / parent).glob(f"pod{pod['metadata']['uid']}/c.*"):
+        for path in (top / parent / "besteffort").glob(f"pod{pod['metadata']['uid']}/c.*"):
             path.rmdir()
     node.run(pods, node.manifest("two"))
 

@@ -350,8 +350,7 @@ def test_own_cgroup_is_the_root(report: Json, box: Box) -> None:
 
 
 def test_is_in_its_cgroup_of_every_hierarchy(box: Box) -> None:
-    uid = box.instance.pod("box")["metadata"]["uid"]
-    name = f"{box.instance.config.cgroup_parent}/pod{uid}"
+    name = box.instance.pod_cgroup("box")
     for top in hierarchies():
         assert (top / name / "c0.0" / "cgroup.procs").read_text().split() == [str(box.pid)], top
         assert (top / name / "sandbox" / "cgroup.procs").read_text().split(), top
@@ -365,11 +364,10 @@ def test_its_cgroup_can_be_read_by_every_user(box: Box) -> None:
 
 
 def test_pids_limit_of_a_pod(box: Box) -> None:
-    uid = box.instance.pod("box")["metadata"]["uid"]
     limit = next(
         path
         for top in hierarchies()
-        if (path := top / box.instance.config.cgroup_parent / f"pod{uid}" / "pids.max").exists()
+        if (path := top / box.instance.pod_cgroup("box") / "pids.max").exists()
     )
     assert limit.read_text() == "4096\n"
     answer = box.probe("fork", "4200")

@@ -35,6 +35,7 @@ from minipod.plan import (
     compile_container,
     compile_exec,
     compile_sandbox,
+    pod_cgroup,
 )
 from minipod.plan import steps as s
 from minipod.plan.defaults import CAPABILITIES
@@ -81,7 +82,7 @@ def context(
         run_dir=f"/run/minipod/pods/{UID}/0",
         pod_dir=f"/var/lib/minipod/pods/{UID}",
         log_dir=f"/var/log/pods/default_web_{UID}",
-        cgroup=f"minipod/pod{UID}",
+        cgroup=pod_cgroup("minipod", of),
         bridge="minipod0",
         hostname="web",
         hosts="127.0.0.1\tlocalhost\n",

@@ -47,7 +47,7 @@ from tests.unit.test_plan_checker import (
     run,
 )
 
-POD_CGROUP = f"minipod/pod{UID}"
+POD_CGROUP = f"minipod/besteffort/pod{UID}"
 PLAIN = pod()
 # The pods that differ in what the order of steps depends on.
 PODS = {

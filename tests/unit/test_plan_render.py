@@ -83,7 +83,7 @@ def line_with(words: str) -> str:
         ("open a pty", "pod.yaml:19: spec.containers[0].tty"),
         ("chdir /work", "pod.yaml:20: spec.containers[0].workingDir"),
         ("oom_score_adj", "pod.yaml:21: spec.containers[0].resources"),
-        ("memory.max=67108864, memory.swap.max=0", "pod.yaml:21: spec.containers[0].resources"),
+        ("memory.max=67108864, memory.oom.group=1", "pod.yaml:21: spec.containers[0].resources"),
         ("clone3 app/0", "pod.yaml:16: spec.containers[0]"),
     ],
 )
@@ -166,6 +166,9 @@ def test_launches_say_where_they_clone_to() -> None:
     one = pod(share_process_namespace=True)
     app = compile_container(one, one.spec.containers[0], context(one), run(), V1)[-1]
     assert app.describe() == "clone3 app/0, in the PID namespace of sandbox; in it:"
-    assert "in the PID namespace of app/0, in cgroup minipod/pod" in execution(pod()).describe()
+    assert (
+        "in the PID namespace of app/0, in cgroup minipod/besteffort/pod"
+        in execution(pod()).describe()
+    )
     plain = compile_container(pod(), pod().spec.containers[0], context(pod()), run(), V2)[-1]
     assert plain.describe().startswith("clone3 app/0, in a new PID namespace, in cgroup minipod/")

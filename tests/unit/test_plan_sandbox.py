@@ -35,7 +35,7 @@ from tests.unit.test_plan_checker import (
 from tests.unit.test_plan_container import PODS, of_kind, only, place
 
 RUN = f"/run/minipod/pods/{UID}/0"
-CGROUP = f"minipod/pod{UID}"
+CGROUP = f"minipod/besteffort/pod{UID}"
 
 
 def host_steps(of: Pod, facts: Facts = V2, **host_paths: str) -> tuple[s.Step, ...]:
@@ -49,8 +49,7 @@ def test_the_host_steps_in_order() -> None:
     steps = host_steps(pod())
     assert [type(step).__name__ for step in steps] == [
         *["MakeDirectory"] * 5,
-        "MakeCgroup",
-        "MakeCgroup",
+        *["MakeCgroup"] * 4,
         "StartShim",
         "Launch",
         "AttachNetwork",
@@ -64,9 +63,11 @@ def test_the_host_steps_in_order() -> None:
         (f"/var/log/pods/default_web_{UID}", 0o755),
     ]
     cgroups = [step for step in steps if isinstance(step, s.MakeCgroup)]
-    assert [step.path for step in cgroups] == [CGROUP, f"{CGROUP}/sandbox"]
-    assert [(w.file, w.value) for w in cgroups[0].writes] == [
+    paths = ["minipod", "minipod/besteffort", CGROUP, f"{CGROUP}/sandbox"]
+    assert [step.path for step in cgroups] == paths
+    assert [(w.file, w.value) for w in cgroups[2].writes] == [
         ("cpu.weight", "1"),
+        ("memory.swap.max", "0"),
         ("pids.max", "4096"),
     ]
     attach = steps[-1]
@@ -77,7 +78,7 @@ def test_the_host_steps_in_order() -> None:
         LINK.host_ifname,
         "minipod0",
     )
-    shim = steps[7]
+    shim = steps[9]
     assert isinstance(shim, s.StartShim)
     assert (shim.run_dir, shim.label) == (RUN, "default/web")
 

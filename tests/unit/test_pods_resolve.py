@@ -92,7 +92,7 @@ def test_places_are_named_by_the_uid() -> None:
     )
     context = resolve.pod_context(CONFIG, "minipod", pod(), 3, "10.99.0.5")
     assert context.run_dir == f"/run/minipod/pods/{UID}/3"
-    assert context.cgroup == f"minipod/pod{UID}"
+    assert context.cgroup == f"minipod/besteffort/pod{UID}"
     assert context.link and context.link.address == "10.99.0.5"
     assert "10.99.0.5\tweb" in context.hosts
     shared = resolve.pod_context(CONFIG, "minipod", pod(host_network=True), 0, "")

@@ -222,10 +222,16 @@ def test_open_needs_a_cgroup2(tree: Tree) -> None:
 def test_looking_over_all_hierarchies(tree: Tree) -> None:
     bare, memory = tree.bare(), tree.v1("memory")
     cgroups = Cgroups(Facts((bare, memory), 0), "minipod")
-    assert cgroups.pods() == set()
+    assert cgroups.pods() == {}
     cgroups.create(MakeCgroup(path="minipod/pod1/app.0"))
     tree.mkdir(f"{memory.directory}/minipod/pod2")  # what a crash left in one of them
-    assert cgroups.pods() == {"pod1", "pod2"}
+    tree.mkdir(f"{memory.directory}/minipod/burstable")
+    tree.mkdir(f"{memory.directory}/minipod/burstable/pod3")
+    assert cgroups.pods() == {
+        "1": {"minipod/pod1"},
+        "2": {"minipod/pod2"},
+        "3": {"minipod/burstable/pod3"},
+    }
     Path(bare.directory, "minipod/pod1/app.0/cgroup.procs").write_text("11\n12\n")
     Path(memory.directory, "minipod/pod1/cgroup.procs").write_text("12\n13\n")
     assert cgroups.processes("minipod/pod1") == {11, 12, 13}
@@ -255,12 +261,13 @@ async def test_remove_takes_children_first_in_every_hierarchy(tree: Tree) -> Non
         cgroups.create(MakeCgroup(path=f"minipod/pod1/{name}"))
     cgroups.create(MakeCgroup(path="minipod/pod2"))
     await cgroups.remove("minipod/pod1")
-    assert cgroups.pods() == {"pod2"}
+    assert list(cgroups.pods()) == ["2"]
     await cgroups.remove("minipod/pod1")  # once more: nothing there, nothing wrong
-    await cgroups.remove_parent()
-    assert cgroups.pods() == {"pod2"}  # the parent of a pod stays
+    cgroups.create(MakeCgroup(path="minipod/besteffort"))
+    cgroups.remove_parent()
+    assert list(cgroups.pods()) == ["2"]  # the parent of a pod stays
     await cgroups.remove("minipod/pod2")
-    await cgroups.remove_parent()
+    cgroups.remove_parent()
     for hierarchy in hierarchies:
         assert not Path(hierarchy.directory, "minipod").exists()
 

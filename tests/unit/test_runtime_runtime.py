@@ -88,7 +88,7 @@ class FakeCgroups:
         self.failure: OSError | None = None
 
     def create(self, step: s.MakeCgroup) -> None:
-        self.log.append(f"cgroup {step.path.rsplit('/', 1)[1]}")
+        self.log.append(f"cgroup {step.path.rsplit('/', 1)[-1]}")
         if self.failure:
             raise self.failure
 
@@ -166,6 +166,8 @@ async def test_a_sandbox_is_made_in_the_plans_order(bench: Bench, pair: tuple[in
     without_admit = [line for line in bench.log if not line.startswith("admit")]
     assert without_admit == [
         *["directory"] * 5,
+        "cgroup minipod",
+        "cgroup besteffort",
         f"cgroup {context(pod()).cgroup.rsplit('/', 1)[1]}",
         "cgroup sandbox",
         "start shim default/web",

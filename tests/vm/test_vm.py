@@ -90,7 +90,9 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 def pod_cgroup(pod: dict[str, Any]) -> str:
-    return f"{SCOPE}/minipod/pod{pod['metadata']['uid']}"
+    quality = pod["status"]["qosClass"]
+    level = "" if quality == "Guaranteed" else f"/{quality.lower()}"
+    return f"{SCOPE}/minipod{level}/pod{pod['metadata']['uid']}"
 
 
 def processes(vm: Vm, cgroup: str) -> dict[int, str]:
@@ -150,7 +152,8 @@ def test_limits_and_privileges(vm: Vm, run: Callable[..., dict[str, Any]]) -> No
         "memory.max": "67108864",
         "memory.swap.max": "0",
         "cpu.max": "50000 100000",
-        "cpu.weight": "20",
+        "cpu.weight": "59",
+        "memory.min": "67108864",
         "pids.max": "4096",
     }
     for name, value in expected.items():
