@@ -109,8 +109,8 @@ PLACES = sorted(
 
 def put(path: tuple[str | int, ...], value: Any) -> Json:
     """Return the pod with *value* at *path*, and what has to be around it."""
-    pod: Any = copy.deepcopy(POD)
-    place = pod
+    pod = copy.deepcopy(POD)
+    place: Any = pod
     for step, after in itertools.pairwise(path):
         if isinstance(step, int):
             while len(place) <= step:
