@@ -18,7 +18,7 @@ def fill_defaults(pod: Pod) -> None:
             if pod.spec.host_network and not port.host_port:
                 port.host_port = port.container_port
     for volume in pod.spec.volumes:
-        if volume.empty_dir is None and volume.host_path is None:
+        if not volume.sources():
             volume.empty_dir = EmptyDirVolumeSource()
     fill_requests(pod)
 

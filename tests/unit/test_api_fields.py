@@ -52,6 +52,19 @@ STRUCTS = {
     "Probe": objects.Probe,
     "SleepAction": objects.SleepAction,
     "TCPSocketAction": objects.TCPSocketAction,
+    "ConfigMapVolumeSource": objects.ConfigMapVolumeSource,
+    "SecretVolumeSource": objects.SecretVolumeSource,
+    "DownwardAPIVolumeSource": objects.DownwardAPIVolumeSource,
+    "DownwardAPIVolumeFile": objects.DownwardAPIVolumeFile,
+    "ProjectedVolumeSource": objects.ProjectedVolumeSource,
+    "VolumeProjection": objects.VolumeProjection,
+    "ConfigMapProjection": objects.ConfigMapProjection,
+    "SecretProjection": objects.SecretProjection,
+    "DownwardAPIProjection": objects.DownwardAPIProjection,
+    "KeyToPath": objects.KeyToPath,
+    "ObjectFieldSelector": objects.ObjectFieldSelector,
+    "ResourceFieldSelector": objects.ResourceFieldSelector,
+    "ImageVolumeSource": objects.ImageVolumeSource,
 }
 ALL_FIELDS = [(name, key, field) for name in type_names() for key, field in table(name).items()]
 
@@ -163,6 +176,8 @@ def manifest(type_name: str, key: str, value: Any) -> bytes:
         spec["volumes"] = [{"name": "v", key: value}]
     elif type_name == "LifecycleHandler":
         container["lifecycle"] = {"preStop": {key: value}}
+    elif type_name == "VolumeProjection":
+        spec["volumes"] = [{"name": "v", "projected": {"sources": [{key: value}]}}]
     elif type_name == "EmptyDirVolumeSource":
         spec["volumes"] = [{"name": "v", "emptyDir": {key: value}}]
     else:

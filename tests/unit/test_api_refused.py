@@ -169,8 +169,8 @@ from tests.unit.test_api_manifest import HEAD, container, problems, spec
             "5: spec.volumes[0].emptyDir.sizeLimit: 'big' is not a quantity",
         ),
         (
-            spec("volumes: [{name: v, configMap: {name: c}}]"),
-            "5: spec.volumes[0].configMap: known to Kubernetes but not honoured by minipod 0.1: put the",
+            spec("volumes: [{name: v, csi: {driver: c}}]"),
+            "5: spec.volumes[0].csi: known to Kubernetes but not honoured by minipod 0.1: mount it on",
         ),
         (
             spec("\n\n\ninitContainers: [{name: a}]"),

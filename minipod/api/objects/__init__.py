@@ -12,8 +12,21 @@ in the ``FIELDS`` beside the type. Field meanings are those of the Kubernetes AP
 from minipod.api.objects.base import camel, from_dict, to_dict
 from minipod.api.objects.config import ConfigMap, Secret
 from minipod.api.objects.container import Container
-from minipod.api.objects.env import EnvVar
+from minipod.api.objects.env import EnvVar, ObjectFieldSelector, ResourceFieldSelector
 from minipod.api.objects.event import Event, EventSource, ObjectReference
+from minipod.api.objects.files import (
+    ConfigMapProjection,
+    ConfigMapVolumeSource,
+    DownwardAPIProjection,
+    DownwardAPIVolumeFile,
+    DownwardAPIVolumeSource,
+    ImageVolumeSource,
+    KeyToPath,
+    ProjectedVolumeSource,
+    SecretProjection,
+    SecretVolumeSource,
+    VolumeProjection,
+)
 from minipod.api.objects.lifecycle import (
     ExecAction,
     GRPCAction,
@@ -62,6 +75,8 @@ AnyObject = Pod | StoredObject
 __all__ = [
     "AnyObject",
     "ConfigMap",
+    "ConfigMapProjection",
+    "ConfigMapVolumeSource",
     "Container",
     "ContainerPort",
     "ContainerResizePolicy",
@@ -70,6 +85,9 @@ __all__ = [
     "ContainerStateTerminated",
     "ContainerStateWaiting",
     "ContainerStatus",
+    "DownwardAPIProjection",
+    "DownwardAPIVolumeFile",
+    "DownwardAPIVolumeSource",
     "EmptyDirVolumeSource",
     "EnvVar",
     "Event",
@@ -81,8 +99,11 @@ __all__ = [
     "HostAlias",
     "HostIP",
     "HostPathVolumeSource",
+    "ImageVolumeSource",
+    "KeyToPath",
     "Lifecycle",
     "LifecycleHandler",
+    "ObjectFieldSelector",
     "ObjectMeta",
     "ObjectReference",
     "Pod",
@@ -94,14 +115,19 @@ __all__ = [
     "PodSpec",
     "PodStatus",
     "Probe",
+    "ProjectedVolumeSource",
+    "ResourceFieldSelector",
     "ResourceRequirements",
     "Secret",
+    "SecretProjection",
+    "SecretVolumeSource",
     "SleepAction",
     "StoredObject",
     "TCPSocketAction",
     "Volume",
     "VolumeMount",
     "VolumeMountStatus",
+    "VolumeProjection",
     "camel",
     "from_dict",
     "to_dict",

@@ -17,6 +17,7 @@ _NAMES = {
     "set_hostname_as_fqdn": "setHostnameAsFQDN",
     "image_id": "imageID",
     "container_id": "containerID",
+    "downward_api": "downwardAPI",
 }
 
 

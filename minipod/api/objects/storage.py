@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes of storage: claims, images, and what a cluster's clouds would offer."""
+"""Volumes of storage: claims, and what a cluster's clouds would offer."""
 
 from __future__ import annotations
 
 from minipod.api.field import Tables, all_refused
 
 FIELDS: Tables = {
-    "ImageVolumeSource": all_refused("pullPolicy reference"),
     "NFSVolumeSource": all_refused("path readOnly:bool server"),
     "PersistentVolumeClaimVolumeSource": all_refused("claimName readOnly:bool"),
     "EphemeralVolumeSource": all_refused("volumeClaimTemplate:PersistentVolumeClaimTemplate"),

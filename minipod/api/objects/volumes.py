@@ -5,8 +5,15 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.field import FILES, GONE, ON_HOST, Tables, all_refused, no, yes
+from minipod.api.field import GONE, ON_HOST, Tables, all_refused, no, yes
 from minipod.api.objects.base import Object
+from minipod.api.objects.files import (
+    ConfigMapVolumeSource,
+    DownwardAPIVolumeSource,
+    ImageVolumeSource,
+    ProjectedVolumeSource,
+    SecretVolumeSource,
+)
 
 
 class VolumeMount(Object):
@@ -46,6 +53,29 @@ class Volume(Object):
     name: str = ""
     empty_dir: EmptyDirVolumeSource | None = None
     host_path: HostPathVolumeSource | None = None
+    config_map: ConfigMapVolumeSource | None = None
+    secret: SecretVolumeSource | None = None
+    downward_api: DownwardAPIVolumeSource | None = None
+    projected: ProjectedVolumeSource | None = None
+    image: ImageVolumeSource | None = None
+
+    def sources(self) -> list[str]:
+        """Return the names of the sources that are given; it should be exactly one."""
+        names = zip(self.__struct_encode_fields__, self.__struct_fields__, strict=True)
+        return [name for name, field in names if field != "name" and getattr(self, field)]
+
+    @property
+    def files(
+        self,
+    ) -> (
+        ConfigMapVolumeSource
+        | SecretVolumeSource
+        | DownwardAPIVolumeSource
+        | ProjectedVolumeSource
+        | None
+    ):
+        """Return the source whose files minipod writes, if it is one of those."""
+        return self.config_map or self.secret or self.downward_api or self.projected
 
 
 FIELDS: Tables = {
@@ -94,9 +124,13 @@ FIELDS: Tables = {
         "azureFile": no("AzureFileVolumeSource", ON_HOST),
         "cephfs": no("CephFSVolumeSource", ON_HOST),
         "cinder": no("CinderVolumeSource", ON_HOST),
-        "configMap": no("ConfigMapVolumeSource", FILES),
+        "configMap": yes(
+            "ConfigMapVolumeSource", doc="The keys of a ConfigMap as read-only files."
+        ),
         "csi": no("CSIVolumeSource", ON_HOST),
-        "downwardAPI": no("DownwardAPIVolumeSource", "write the values into env"),
+        "downwardAPI": yes(
+            "DownwardAPIVolumeSource", doc="Facts about the pod as read-only files."
+        ),
         "emptyDir": yes("EmptyDirVolumeSource"),
         "ephemeral": no("EphemeralVolumeSource", "use emptyDir"),
         "fc": no("FCVolumeSource", ON_HOST),
@@ -106,18 +140,27 @@ FIELDS: Tables = {
         "gitRepo": no("GitRepoVolumeSource", "clone it on the host and use a hostPath volume"),
         "glusterfs": no("GlusterfsVolumeSource", ON_HOST),
         "hostPath": yes("HostPathVolumeSource"),
-        "image": no("ImageVolumeSource"),
+        "image": yes(
+            "ImageVolumeSource",
+            doc="The files of an image, read-only; nothing of it can be executed.",
+        ),
         "iscsi": no("ISCSIVolumeSource", ON_HOST),
         "name": yes(),
         "nfs": no("NFSVolumeSource", ON_HOST),
         "persistentVolumeClaim": no("PersistentVolumeClaimVolumeSource", "use a hostPath volume"),
         "photonPersistentDisk": no("PhotonPersistentDiskVolumeSource", GONE),
         "portworxVolume": no("PortworxVolumeSource", ON_HOST),
-        "projected": no("ProjectedVolumeSource", FILES),
+        "projected": yes(
+            "ProjectedVolumeSource",
+            doc="The files of ConfigMaps, Secrets and the pod itself in one directory, read-only.",
+        ),
         "quobyte": no("QuobyteVolumeSource", GONE),
         "rbd": no("RBDVolumeSource", ON_HOST),
         "scaleIO": no("ScaleIOVolumeSource", GONE),
-        "secret": no("SecretVolumeSource", FILES),
+        "secret": yes(
+            "SecretVolumeSource",
+            doc="The keys of a Secret as read-only files, which are never on a disk.",
+        ),
         "storageos": no("StorageOSVolumeSource", GONE),
         "vsphereVolume": no("VsphereVirtualDiskVolumeSource", ON_HOST),
     },

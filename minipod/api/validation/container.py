@@ -5,20 +5,21 @@ from __future__ import annotations
 
 from minipod.api import names
 from minipod.api.objects import Container, PodSpec
-from minipod.api.problems import NOT_HONOURED, Report
+from minipod.api.problems import Report
+from minipod.api.validation.image import check_image, check_pull_policy
 from minipod.api.validation.lifecycle import check_lifecycle
 from minipod.api.validation.mounts import check_mounts
 from minipod.api.validation.network import check_port
 from minipod.api.validation.resources import check_resize_policy, check_resources
-from minipod.api.validation.rules import label, one_of, say, under_proc, unique
+from minipod.api.validation.rules import label, say, under_proc, unique
 from minipod.api.yaml import shown
 
 
 def check_container(container: Container, path: str, spec: PodSpec, report: Report) -> None:
     """Check one container."""
     label(report, f"{path}.name", container.name)
-    _image(container.image, f"{path}.image", report)
-    _pull_policy(container.image_pull_policy, f"{path}.imagePullPolicy", report)
+    check_image(container.image, f"{path}.image", report)
+    check_pull_policy(container.image_pull_policy, f"{path}.imagePullPolicy", report)
     if container.working_dir:
         _working_dir(container.working_dir, f"{path}.workingDir", report)
     seen: set[str] = set()
@@ -39,21 +40,6 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
     check_resources(container.resources, f"{path}.resources", report)
     check_resize_policy(container, path, spec.restart_policy, report)
     check_mounts(container, path, spec, report)
-
-
-def _image(image: str, path: str, report: Report) -> None:
-    if not image:
-        report.error(path, "missing, and required")
-    elif any(c.isspace() or not c.isprintable() for c in image):
-        report.error(path, f"{shown(image)} must not contain white space or control characters")
-
-
-def _pull_policy(policy: str, path: str, report: Report) -> None:
-    if policy == "Always":
-        what = "there are no registries yet, use IfNotPresent and load the image with `minipod image load`"
-        report.error(path, f"Always is {NOT_HONOURED}: {what}")
-    elif policy:
-        one_of(report, path, policy, ("IfNotPresent", "Never"))
 
 
 def _working_dir(working_dir: str, path: str, report: Report) -> None:

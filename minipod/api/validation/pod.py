@@ -22,8 +22,9 @@ def check_spec(spec: PodSpec, report: Report) -> None:
         report.error("spec.terminationGracePeriodSeconds", "must be 0 or more")
     if spec.host_pid and spec.share_process_namespace:
         report.error("spec.shareProcessNamespace", "excludes hostPID: set one of them")
+    containers = [container.name for container in spec.containers]
     for index, volume in enumerate(spec.volumes):
-        check_volume(volume, f"spec.volumes[{index}]", report)
+        check_volume(volume, f"spec.volumes[{index}]", containers, report)
     unique(
         report,
         ((f"spec.volumes[{i}].name", v.name) for i, v in enumerate(spec.volumes)),

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from minipod.api.objects import EmptyDirVolumeSource, Volume
 from minipod.api.problems import NOT_HONOURED, Report
 from minipod.api.quantity import parse_bytes
+from minipod.api.validation.files import check_files
 from minipod.api.validation.rules import label, one_of
 from minipod.api.yaml import shown
 
@@ -21,11 +24,12 @@ _HOST_PATH_TYPES = (
 _MAX_MODE = 0o1777
 
 
-def check_volume(volume: Volume, path: str, report: Report) -> None:
-    """Check one volume."""
+def check_volume(volume: Volume, path: str, containers: Collection[str], report: Report) -> None:
+    """Check one volume; *containers* are the names of the pod's."""
     label(report, f"{path}.name", volume.name)
-    if volume.empty_dir is not None and volume.host_path is not None:
-        report.error(path, "has more than one source: keep emptyDir or hostPath")
+    if len(sources := volume.sources()) > 1:
+        report.error(path, f"has more than one source: keep one of {', '.join(sources)}")
+    check_files(volume, path, containers, report)
     if volume.host_path is not None:
         _host_path(volume.host_path.path, f"{path}.hostPath.path", report)
         if volume.host_path.type:
