@@ -80,3 +80,9 @@ int mp_probe_overlay_append(void) {
   if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "no_such_option", "", 0) == 0) return 0;
   return sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", "/", 0) == 0;
 }
+
+int mp_probe_tmpfs_noswap(void) {
+  _cleanup_fd_ int fs = sys_fsopen("tmpfs");
+  if (fs < 0) return fs;
+  return sys_fsconfig(fs, FSCONFIG_SET_FLAG, "noswap", NULL, 0) == 0;
+}

@@ -22,3 +22,4 @@ int mp_syncfs(int fd);
 
 /* Whether overlayfs takes layers one by one ("lowerdir+", Linux 6.5), by trying: 1 yes, 0 no, -errno on trouble. */
 int mp_probe_overlay_append(void);
+int mp_probe_tmpfs_noswap(void);

@@ -229,7 +229,10 @@ static int overlay_legacy(struct child *c, const struct mp_step *s) {
   if ((r = sys_mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL)) < 0) return r;
   if ((r = sys_mount("tmpfs", text(c, s, 3), "tmpfs", 0, "mode=0700,size=1m")) < 0) return r;
   if (chdir(text(c, s, 3)) < 0) return -errno;
-  used = (size_t)snprintf(options, sizeof options, "upperdir=%s,workdir=%s,lowerdir=", text(c, s, 1), text(c, s, 2));
+  if (*text(c, s, 1))
+    used = (size_t)snprintf(options, sizeof options, "upperdir=%s,workdir=%s,lowerdir=", text(c, s, 1), text(c, s, 2));
+  else
+    used = (size_t)snprintf(options, sizeof options, "lowerdir=");
   if (used >= sizeof options) return -ENAMETOOLONG;
   const char *lower = text(c, s, 0);
   for (uint64_t i = 0; i < s->num[1]; i++, lower = next(lower)) {
@@ -265,8 +268,10 @@ static int do_overlay(struct child *c, const struct mp_step *s) {
     c->detail = (int)i;
     if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", lower, 0)) < 0) return r;
   }
-  if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", text(c, s, 1), 0)) < 0) return r;
-  if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", text(c, s, 2), 0)) < 0) return r;
+  if (*text(c, s, 1)) {
+    if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", text(c, s, 1), 0)) < 0) return r;
+    if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", text(c, s, 2), 0)) < 0) return r;
+  }
   if ((r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0)) < 0) return r;
   r = sys_fsmount(fs, (unsigned)s->num[0]);
   if (r < 0) return r;

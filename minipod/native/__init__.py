@@ -49,6 +49,7 @@ class _Lib(Protocol):
     def mp_unshare(self, flags: int, /) -> int: ...
     def mp_syncfs(self, fd: int, /) -> int: ...
     def mp_probe_overlay_append(self) -> int: ...
+    def mp_probe_tmpfs_noswap(self) -> int: ...
 
 
 ffi: Any = _core.ffi
@@ -119,3 +120,8 @@ def syncfs(fd: int) -> None:
 def overlay_appends_layers() -> bool:
     """Whether overlayfs takes its layers one by one (Linux 6.5); tried, not guessed."""
     return bool(check(_lib.mp_probe_overlay_append()))
+
+
+def tmpfs_stays_in_memory() -> bool:
+    """Whether a tmpfs can be kept out of the swap (Linux 6.4); tried, not guessed."""
+    return bool(check(_lib.mp_probe_tmpfs_noswap()))

@@ -37,6 +37,7 @@ class Facts:
         hierarchies: the cgroup hierarchies in use; the cgroup2 one, if any, first.
         capabilities: mask of the capabilities that the agent holds.
         overlay_appends_layers: Linux 6.5; else the legacy mount is planned.
+        tmpfs_stays_in_memory: Linux 6.4; else the kernel may swap out what is in one.
         nofile_hard: the agent's own hard limit of open files.
         can_raise_limits: CAP_SYS_RESOURCE is held.
         memory: bytes of memory of the machine.
@@ -53,6 +54,7 @@ class Facts:
     hierarchies: tuple[Hierarchy, ...]
     capabilities: int
     overlay_appends_layers: bool = True
+    tmpfs_stays_in_memory: bool = True
     nofile_hard: int = 1048576
     can_raise_limits: bool = True
     memory: int = 1 << 34
@@ -139,6 +141,7 @@ class PodContext:
         demand: what all pods ask for together, this one among them.
         host_paths: per ``hostPath`` volume, what is there: a key of ``steps.FILE_TYPES``.
         places: per volume that the manifest alone does not place (a claim, say), where it is.
+        image_layers: per image volume, the directories of the image's layers, bottom first.
     """
 
     run_dir: str
@@ -155,6 +158,7 @@ class PodContext:
     host_paths: dict[str, str] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    image_layers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,3 +148,9 @@ def capability_mask(names: frozenset[str] | set[str]) -> int:
 def capability_names(mask: int) -> tuple[str, ...]:
     """Return the names of the capabilities in *mask*, sorted."""
     return tuple(sorted(name for bit, name in enumerate(CAPABILITIES) if mask >> bit & 1))
+
+
+# A script of a ConfigMap may be executed, as with a kubelet; what else there is in such a volume is plain files.
+VOLUME_ATTRIBUTES = ("nosuid", "nodev")
+# Read-only and noexec: the API's description of ``volumes.image`` (KEP-4639).
+IMAGE_VOLUME_ATTRIBUTES = ("ro", "nosuid", "nodev", "noexec")

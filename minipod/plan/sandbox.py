@@ -9,6 +9,7 @@ from minipod.plan import steps as s
 from minipod.plan.context import Facts, PodContext
 from minipod.plan.defaults import PAUSE_UID, POD_FILES_BYTES, POD_SYSCTLS, SHM_BYTES
 from minipod.plan.emptydir import empty_dir_mode, empty_dir_mounts
+from minipod.plan.podvolumes import mount_volumes, open_images, prepare_images
 from minipod.plan.resources import class_cgroups, pod_writes
 from minipod.plan.volumes import in_sandbox
 
@@ -22,7 +23,9 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
     """Return the host steps that make *pod*'s sandbox, in order."""
     namespace_steps = (
         *_enter(pod, context, facts),
+        *open_images(pod, context, facts),
         *_mounts(pod, context, facts),
+        *mount_volumes(pod, facts, tree=TREE, mount=MOUNT),
         *_settings(pod, context),
         *_become_pause(pod, facts),
     )
@@ -45,6 +48,7 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
         s.MakeDirectory(path=f"{context.run_dir}/exits"),
         s.MakeDirectory(path=context.log_dir, mode=0o755),
         *_volume_directories(pod, context),
+        *prepare_images(pod, context),
         *class_cgroups(context.parent, qos_class(pod), context.demand, facts),
         s.MakeCgroup(path=context.cgroup, writes=pod_writes(pod, facts), source=_resources(pod)),
         s.MakeCgroup(path=f"{context.cgroup}/sandbox"),

@@ -43,6 +43,9 @@ def place_of(volume: Volume, context: PodContext) -> Place:
         return Place(volume.host_path.path, kind, recursive=True)
     if in_sandbox(volume):
         return Place(f"/volumes/{volume.name}", in_sandbox=True)
+    if volume.files or volume.image:
+        # The kubelet's Attributes.ReadOnly: no container writes to these, whatever its mount says.
+        return Place(f"/volumes/{volume.name}", read_only=True, in_sandbox=True)
     return Place(f"{context.pod_dir}/volumes/{volume.name}")
 
 

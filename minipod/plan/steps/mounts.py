@@ -49,19 +49,21 @@ class NewFilesystem(NamespaceStep):
 class NewOverlay(NamespaceStep):
     """Make a container's root filesystem: the image's layers below, a directory of its own above.
 
-    *lower* is topmost first. *legacy* mounts through ``mount(2)`` on *scratch* (Linux before 6.5).
+    *lower* is topmost first. Without *upper* it cannot be written, and takes two layers at least.
+    *legacy* mounts through ``mount(2)`` on *scratch* (Linux before 6.5).
     """
 
     slot: int
     lower: tuple[str, ...]
-    upper: str
-    work: str
     scratch: str
+    upper: str = ""
+    work: str = ""
     attributes: tuple[str, ...] = ()
     legacy: bool = False
 
     def describe(self) -> str:
-        return f"fsmount overlay of {len(self.lower)} layer(s), upper dir {self.upper}"
+        above = f"upper dir {self.upper}" if self.upper else "read-only"
+        return f"fsmount overlay of {len(self.lower)} layer(s), {above}"
 
     def record(self) -> Record:
         return Record(
