@@ -11,10 +11,11 @@ import sys
 from typing import Any, Literal
 
 from minipod.agent.server import Call, Handler
-from minipod.api import members
+from minipod.api import Pod, members
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.images import Image, ImageStore
 from minipod.pods.manager import PodManager
+from minipod.pods.record import PodRecord
 
 _SIX_MIB = 6 * 1024 * 1024  # the longest line that a loader may write
 
@@ -157,7 +158,7 @@ class ImageService:
                 raise MinipodError(
                     f"image {reference} is used by {', '.join(users)}", "delete those pods first"
                 )
-            if any(self._runs(image)):
+            if self._runs(image):
                 raise MinipodError(
                     f"image {reference} is what running containers stand on",
                     "delete those pods first",
@@ -169,17 +170,24 @@ class ImageService:
         return sorted(
             worker.name
             for worker in self._manager.workers()
-            for found in members(worker.pod)
-            if (used := self._images.get(found.container.image)) and used.id == image.id
+            for reference in _references(worker.pod)
+            if (used := self._images.get(reference)) and used.id == image.id
         )
 
-    def _runs(self, image: Image) -> list[bool]:
-        return [
-            True
-            for worker in self._manager.workers()
-            for record in worker.record.containers
-            if record.image_id == image.id and record.state in ("running", "starting")
-        ]
+    def _runs(self, image: Image) -> bool:
+        return any(image.id in _stands_on(worker.record) for worker in self._manager.workers())
+
+
+def _references(pod: Pod) -> list[str]:
+    """Return the references of all images that the pod names."""
+    containers = [found.container.image for found in members(pod)]
+    return containers + [v.image.reference for v in pod.spec.volumes if v.image]
+
+
+def _stands_on(record: PodRecord) -> set[str]:
+    """Return the ids of the images whose layers are mounted for the pod right now."""
+    live = {c.image_id for c in record.containers if c.state in ("running", "starting")}
+    return live | (set(record.volume_images.values()) if record.sandbox_up else set())
 
 
 def _loader_error(said: dict[str, Any]) -> MinipodError:

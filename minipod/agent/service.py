@@ -58,6 +58,7 @@ class Service:
             context = resolve.pod_context(config, self._tools.cgroup_parent, pod, 0, address)
             name = f"{pod.metadata.namespace}/{pod.metadata.name or pod.metadata.generate_name}"
             title = f"pod {name} ({document.source}); uid and address are examples"
+            context = resolve.with_images(context, resolve.volume_images(pod, self._tools.images))
             steps = compile_sandbox(pod, context, facts)
             texts.append(render_text(title, steps, document.lines, document.source))
             for container in (found.container for found in members(pod)):

@@ -66,6 +66,7 @@ class PodRecord(msgspec.Struct):
         address: the sandbox's address in the pool, or "".
         containers: in the order of the manifest.
         source, lines: where the manifest was written.
+        volume_images: per image volume of the present or last sandbox, the image's id.
         delete_by: when its containers are killed, once it is being deleted.
     """
 
@@ -76,6 +77,7 @@ class PodRecord(msgspec.Struct):
     containers: list[ContainerRecord] = msgspec.field(default_factory=list)
     source: str = ""
     lines: dict[str, int] = msgspec.field(default_factory=dict)
+    volume_images: dict[str, str] = msgspec.field(default_factory=dict)
     delete_by: float | None = None
 
     def container(self, name: str) -> ContainerRecord:

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import socket
+from collections.abc import Mapping
+from dataclasses import replace
 
 from minipod.api import Container, Pod, Problem, members
 from minipod.config import Config
@@ -13,9 +16,10 @@ from minipod.images import Image, ImageStore, resolve_user
 from minipod.network import pod_link
 from minipod.plan import pod_cgroup
 from minipod.plan.command import argv
-from minipod.plan.context import ContainerContext, Demand, Link, PodContext
+from minipod.plan.context import ContainerContext, Demand, Facts, Link, PodContext
 from minipod.plan.resources import demand as demand_of
 from minipod.pods import names
+from minipod.pods.downward import Allocatable
 from minipod.runtime.runtime import host_path_type
 
 _EXPECTED = {
@@ -108,12 +112,50 @@ def find_image(images: ImageStore, container: Container) -> Image:
     Raises:
         NotFound: it is not in the store.
     """
-    image = images.get(container.image)
+    return find_reference(images, container.image)
+
+
+def find_reference(images: ImageStore, reference: str) -> Image:
+    """Return the image of a reference.
+
+    Raises:
+        NotFound: it is not in the store.
+    """
+    image = images.get(reference)
     if image is None:
         raise NotFound(
-            f"image {container.image} is not in the store", "load it with: minipod image load FILE"
+            f"image {reference} is not in the store", "load it with: minipod image load FILE"
         )
     return image
+
+
+def volume_images(pod: Pod, images: ImageStore) -> dict[str, Image]:
+    """Return the images of the pod's image volumes, by the volume's name.
+
+    Raises:
+        NotFound: one is not in the store.
+    """
+    return {
+        volume.name: find_reference(images, volume.image.reference)
+        for volume in pod.spec.volumes
+        if volume.image
+    }
+
+
+def with_images(context: PodContext, images: Mapping[str, Image]) -> PodContext:
+    """Return *context* with the layers of the image volumes, which only the making of a sandbox needs."""
+    layers = {name: image.layers for name, image in images.items()}
+    return replace(context, image_layers=layers)
+
+
+def allocatable(config: Config, facts: Facts) -> Allocatable:
+    """Return what this machine has for pods."""
+    disk = os.statvfs(config.root_dir)
+    return Allocatable(
+        cpu=len(os.sched_getaffinity(0)) * 1000,
+        memory=facts.memory,
+        storage=disk.f_blocks * disk.f_frsize,
+    )
 
 
 def container_context(

@@ -8,7 +8,7 @@ import asyncio
 from minipod.errors import MinipodError
 from minipod.network import pod_link
 from minipod.plan import SANDBOX_KEY, compile_sandbox
-from minipod.pods import backoff
+from minipod.pods import backoff, resolve
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.runtime.shim import Process, Shim
@@ -43,8 +43,10 @@ class Sandbox:
         core.tools.demands.enter(core.pod)
         core.forget_context()
         try:
+            images = resolve.volume_images(core.pod, core.tools.images)
+            record.volume_images = {name: image.id for name, image in images.items()}
             core.save()
-            context = core.context()
+            context = resolve.with_images(core.context(), images)
             for words in context.warnings:
                 core.event("Warning", "DNSConfigForming", words)
             steps = compile_sandbox(core.pod, context, core.tools.runtime.facts)

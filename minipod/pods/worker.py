@@ -25,6 +25,7 @@ from minipod.pods.record import ContainerRecord, PodRecord
 from minipod.pods.sandbox import Sandbox
 from minipod.pods.signals import parse_signal
 from minipod.pods.status import TERMINAL, phase, pod_status, timestamp
+from minipod.pods.volumefiles import VolumeFiles
 from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import Process, Shim
 
@@ -44,6 +45,8 @@ class PodWorker:
         self.core = PodCore(pod, record, tools)
         self._containers = Containers(self.core)
         self._sandbox = Sandbox(self.core, self._containers)
+        self._files = VolumeFiles(self.core)
+        self._files_placed = True
         self._asked = asked  # time.monotonic() of the request, until the pod has started once
         self._signalled: set[str] = set()
         self.gone = asyncio.Event()
@@ -101,9 +104,12 @@ class PodWorker:
             return self.record.delete_by
         if self._is_over():
             return None
+        if not self._files_placed:
+            return self._files.next_try
         if not self.record.sandbox_up:
             return self._sandbox.next_try
-        return self._containers.next_due()
+        due = (self._files.next_try, self._containers.next_due())
+        return min((time for time in due if time is not None), default=None)
 
     async def _sleep(self, until: float | None) -> None:
         timeout = None if until is None else max(0.0, until - self.core.now())
@@ -122,10 +128,13 @@ class PodWorker:
         elif self._is_over():
             await self._take_down()
         else:
-            if not self.record.sandbox_up:
+            self._files_placed = self.record.sandbox_up or self._files.ready()
+            if not self.record.sandbox_up and self._files_placed:
                 await self._sandbox.make()
             if self.record.sandbox_up:
-                self._containers.start_due()
+                self._files_placed = await self._files.place()
+                if self._files_placed:
+                    self._containers.start_due()
 
     def publish(self) -> None:
         """Compute the status and, when the pod has changed, save it; that tells the watchers."""

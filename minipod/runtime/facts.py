@@ -47,6 +47,7 @@ def gather(root_dir: str = "/") -> Facts:
         hierarchies=cgroup_hierarchies(),
         capabilities=held,
         overlay_appends_layers="overlay" not in forced and _overlay_appends_layers(),
+        tmpfs_stays_in_memory=native.tmpfs_stays_in_memory(),
         nofile_hard=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         can_raise_limits=bool(held >> CAPABILITIES.index("SYS_RESOURCE") & 1),
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -129,9 +130,21 @@ def shortcomings(facts: Facts) -> list[str]:
             "without CAP_SYS_RESOURCE a negative oom_score_adj is set to 0 "
             f"and open files stay limited to {facts.nofile_hard}"
         )
+    if not facts.tmpfs_stays_in_memory and _swaps():
+        result.append(
+            "this kernel cannot keep a tmpfs out of the swap: the files of Secrets may be written there"
+        )
     missing = [name for name in ("cpu", "memory", "pids") if not facts.controls(name)]
     if missing:
         result.append(
             f"no cgroup controller for {', '.join(missing)}: such limits are not enforced"
         )
     return result
+
+
+def _swaps() -> bool:
+    try:
+        with open("/proc/swaps") as file:
+            return len(file.readlines()) > 1
+    except FileNotFoundError:  # a kernel without swap
+        return False

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way to the mounts of a living sandbox, from outside: through its pause process's root. We join no namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import AsyncIterator, Iterator
+
+from minipod.native import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
+from minipod.plan import SANDBOX_KEY
+from minipod.runtime.shim import ANSWER_TIMEOUT, Shim
+
+_BELOW = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+
+@contextlib.asynccontextmanager
+async def sandbox_root(shim: Shim) -> AsyncIterator[int]:
+    """Give an fd of the root of *shim*'s sandbox.
+
+    Raises:
+        OSError: the sandbox has ended, or its shim does not answer.
+    """
+    pid = await _pause(shim)
+    fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
+    try:
+        # The shim, its parent, has not reaped it yet: so it was no other process's root that we opened.
+        if await _pause(shim) != pid:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        yield fd
+    finally:
+        os.close(fd)
+
+
+async def _pause(shim: Shim) -> int:
+    async with asyncio.timeout(ANSWER_TIMEOUT):
+        for process in await shim.state():
+            if process.key == SANDBOX_KEY and process.state == "running":
+                return process.pid
+    raise ProcessLookupError(errno.ESRCH, "the sandbox has ended")
+
+
+@contextlib.contextmanager
+def volume_directory(root: int, name: str) -> Iterator[int]:
+    """Give an fd of the directory of volume *name* below a sandbox's *root*.
+
+    Raises:
+        OSError: it is not there, or not a mount of its own.
+    """
+    volumes = openat2(root, "volumes", os.O_PATH | os.O_DIRECTORY, resolve=_BELOW)
+    try:
+        fd = openat2(volumes, name, os.O_RDONLY | os.O_DIRECTORY, resolve=_BELOW)
+        try:
+            if os.fstat(fd).st_dev == os.fstat(volumes).st_dev:
+                raise OSError(errno.EXDEV, "is not a filesystem of its own", f"/volumes/{name}")
+            yield fd
+        finally:
+            os.close(fd)
+    finally:
+        os.close(volumes)
