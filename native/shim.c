@@ -397,8 +397,13 @@ static int on_launch(const struct mp_msg *request, int *fds, int count) {
 static int on_signal_request(const struct mp_msg *request) {
   int index = find(request->key);
   if (index < 0) return -ESRCH;
-  if (procs[index]->pidfd < 0) return -ESRCH;
-  return sys_pidfd_send_signal(procs[index]->pidfd, request->status);
+  struct proc *p = procs[index];
+  if (p->pidfd < 0) return -ESRCH;
+  /* A command that is killed takes along what it has started: its process group, which is its own because a plan makes
+   * a session of it before the exec. The number is safe, for we have not reaped it. */
+  if (p->entry.kind == MP_KIND_EXEC && p->entry.state == MP_RUNNING && request->status == SIGKILL)
+    if (getpgid(p->entry.pid) == p->entry.pid) kill(-p->entry.pid, SIGKILL);
+  return sys_pidfd_send_signal(p->pidfd, request->status);
 }
 
 static void on_state(const struct mp_msg *request) {

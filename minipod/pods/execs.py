@@ -32,3 +32,7 @@ class Execs:
         if not waiting.done():
             waiting.set_result(process)
         return True
+
+    def forget(self, key: str) -> None:
+        """Nobody waits for the end of this command any more."""
+        self._ends.pop(key, None)

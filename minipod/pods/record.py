@@ -35,6 +35,9 @@ class ContainerRecord(msgspec.Struct):
         next_start: when it is to be started, while it waits; None when it is not.
         backoff, backoff_updated: see ``backoff.py``.
         image_id: the id of the image that it runs.
+        hooking: its program runs, and its postStart hook has not returned yet: it is still ``starting``.
+        has_started: its startup probe has succeeded, or there is none; of the present run.
+        ready: its readiness probe succeeds, or there is none; of the present run.
     """
 
     name: str
@@ -49,6 +52,9 @@ class ContainerRecord(msgspec.Struct):
     backoff: float = 0.0
     backoff_updated: float = 0.0
     image_id: str = ""
+    hooking: bool = False
+    has_started: bool = False
+    ready: bool = False
 
     @property
     def is_over(self) -> bool:

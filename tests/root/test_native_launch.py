@@ -180,6 +180,19 @@ async def test_exec_joins_a_container(kit: Kit) -> None:
     assert os.stat(f"/proc/{again.pid}/ns/pid").st_ino == os.stat("/proc/self/ns/pid").st_ino
 
 
+async def test_a_command_that_is_killed_takes_its_children_along(kit: Kit) -> None:
+    read_end, write_end = os.pipe()
+    steps = (s.NewSession(), *finish(SH, "-c", "sleep 1000 & sleep 1000"))
+    with open("/dev/null") as null:
+        send = (null.fileno(), write_end, write_end)
+        await kit.launch(steps, "exec/0", kind="EXEC", stdio="FDS", send=send)
+    os.close(write_end)
+    assert await kit.shim.signal("exec/0", signal.SIGKILL)
+    assert (await kit.exit("exec/0")).status == signal.SIGKILL
+    with open(read_end, "rb") as output:
+        assert output.read() == b""  # its end: nobody has the pipe any more
+
+
 @pytest.mark.parametrize("joined_key", ["nobody", "p/0", "p/1"])
 async def test_joining_needs_a_running_process(kit: Kit, joined_key: str) -> None:
     gate = kit.fifo()

@@ -113,10 +113,16 @@ def request(
     return Request(url, pairs, authority, http2)
 
 
+def without_tls(request: Request) -> Request:
+    """Return the same request by HTTP."""
+    headers = tuple(pair for pair in request.headers if pair[0] != "Authorization")
+    return replace(request, url=request.url.replace("https:", "http:", 1), headers=headers)
+
+
 async def probe(first: Request) -> Outcome:
     """Ask, follow redirects on the same host, and judge the answer."""
     try:
-        response = await _follow(first)
+        response = await follow(first)
     except (HTTPError, ConnectError, OSError, ValueError) as error:
         # OSError: also what TLS says. ValueError: an address that cannot be (in a redirect).
         return failure(f'Get "{first.url}": {_words(error)}')
@@ -129,7 +135,13 @@ async def probe(first: Request) -> Outcome:
     return failure(f"HTTP probe failed with statuscode: {response.status}")
 
 
-async def _follow(first: Request) -> Response:
+async def follow(first: Request) -> Response:
+    """Ask, follow redirects on the same host, and return the last answer.
+
+    Raises:
+        ConnectError, OSError, HTTPError: see :func:`fetch`.
+        ValueError: a redirect leads to what is no address.
+    """
     current = first
     for _ in range(MAX_REDIRECTS):
         response = await fetch(current)
