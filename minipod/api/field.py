@@ -11,6 +11,8 @@ Some values of refused fields say what happens anyway; those are accepted.
 from __future__ import annotations
 
 import enum
+import re
+import textwrap
 from dataclasses import dataclass
 
 
@@ -69,18 +71,29 @@ def inert(type_: str, note: str, *harmless: str | bool, kept: bool = False, doc:
 
 
 def all_inert(text: str) -> dict[str, Field]:
-    """Declare a type that occurs only below what means nothing here: ``name:type``, with ``str`` left out."""
+    """Declare a type that occurs only below what means nothing here, see :func:`all_refused`."""
     return _all(text, Status.INERT)
 
 
 def all_refused(text: str) -> dict[str, Field]:
-    """Declare a type that occurs only below what is refused: ``name:type``, with ``str`` left out."""
+    """Declare a type that occurs only below what is refused.
+
+    One field per line: ``name:type - What it means.``, with ``str`` left out; a longer meaning goes on in further
+    lines that are indented more.
+    """
     return _all(text, Status.REFUSED)
 
 
 def _all(text: str, status: Status) -> dict[str, Field]:
-    pairs = (entry.partition(":") for entry in text.split())
-    return {name: Field(type_ or "str", status) for name, _, type_ in pairs}
+    fields = {}
+    entries = re.split(r"\n(?=\S)", textwrap.dedent(text).strip())
+    if " - " not in text:
+        entries = text.split()
+    for entry in entries:
+        head, _, doc = entry.partition(" - ")
+        name, _, type_ = head.partition(":")
+        fields[name] = Field(type_ or "str", status, doc=" ".join(doc.split()))
+    return fields
 
 
 NO_SCHEDULER = "there is one machine and no scheduler"

@@ -26,29 +26,80 @@ class ObjectMeta(Object):
 
 FIELDS: Tables = {
     "ObjectMeta": {
-        "annotations": yes("{str}"),
-        "creationTimestamp": inert("time", OURS),
-        "deletionGracePeriodSeconds": inert("int", OURS),
-        "deletionTimestamp": inert("time", OURS),
-        "finalizers": inert("[str]", NO_CLUSTER),
-        "generateName": yes(),
-        "generation": inert("int", OURS),
-        "labels": yes("{str}"),
-        "managedFields": inert("[ManagedFieldsEntry]", NO_CLUSTER),
-        "name": yes(),
-        "namespace": yes(),
-        "ownerReferences": inert("[OwnerReference]", NO_CLUSTER),
-        "resourceVersion": inert("str", OURS),
-        "selfLink": inert("str", OURS),
-        "uid": inert("str", OURS),
+        "annotations": yes(
+            "{str}",
+            doc="Texts about the object, by key, for tools and people; 256 KiB in all. They cannot be selected by.",
+        ),
+        "creationTimestamp": inert("time", OURS, doc="When the object was created."),
+        "deletionGracePeriodSeconds": inert(
+            "int", OURS, doc="How long the object had to end when its deletion was asked for."
+        ),
+        "deletionTimestamp": inert(
+            "time", OURS, doc="When it has to be gone, once its deletion was asked for."
+        ),
+        "finalizers": inert("[str]", NO_CLUSTER, doc="Who must agree before the object is gone."),
+        "generateName": yes(
+            doc="What the name begins with, when name is not given; a suffix makes it unique."
+        ),
+        "generation": inert("int", OURS, doc="How often what the object should be has changed."),
+        "labels": yes(
+            "{str}", doc="Short texts by key, to select objects by: minipod get pods -l app=web."
+        ),
+        "managedFields": inert(
+            "[ManagedFieldsEntry]", NO_CLUSTER, doc="Who set which field, for server-side apply."
+        ),
+        "name": yes(
+            doc="The object's name, unique in its namespace: lower case letters, digits, - and ., 253 at most. "
+            "Required unless generateName is given."
+        ),
+        "namespace": yes(doc="A space for names. Default: that of the command, else default."),
+        "ownerReferences": inert(
+            "[OwnerReference]", NO_CLUSTER, doc="The objects with which it is deleted."
+        ),
+        "resourceVersion": inert("str", OURS, doc="The version of the stored object."),
+        "selfLink": inert("str", OURS, doc="A path to the object; Kubernetes gave it up."),
+        "uid": inert(
+            "str", OURS, doc="What tells it from others of its name, before and after it."
+        ),
     },
-    "ManagedFieldsEntry": all_inert(
-        "apiVersion fieldsType fieldsV1:object manager operation subresource time:time"
-    ),
-    "OwnerReference": all_inert("apiVersion blockOwnerDeletion:bool controller:bool kind name uid"),
-    "LabelSelector": all_inert("matchExpressions:[LabelSelectorRequirement] matchLabels:{str}"),
-    "LabelSelectorRequirement": all_inert("key operator values:[str]"),
-    "LocalObjectReference": all_refused("name"),
-    "TypedLocalObjectReference": all_refused("apiGroup kind name"),
-    "TypedObjectReference": all_refused("apiGroup kind name namespace"),
+    "ManagedFieldsEntry": all_inert("""
+        apiVersion - The API version of these fields.
+        fieldsType - FieldsV1.
+        fieldsV1:object - Which fields.
+        manager - Who set them.
+        operation - Apply or Update.
+        subresource - Of which part of the object.
+        time:time - When.
+        """),
+    "OwnerReference": all_inert("""
+        apiVersion - The owner's API version.
+        blockOwnerDeletion:bool - Whether the owner has to wait for this object's end.
+        controller:bool - Whether the owner manages this object.
+        kind - The owner's kind.
+        name - The owner's name.
+        uid - The owner's uid.
+        """),
+    "LabelSelector": all_inert("""
+        matchExpressions:[LabelSelectorRequirement] - What must hold for the labels.
+        matchLabels:{str} - Labels with their values.
+        """),
+    "LabelSelectorRequirement": all_inert("""
+        key - The label.
+        operator - In, NotIn, Exists or DoesNotExist.
+        values:[str] - What it is compared with.
+        """),
+    "LocalObjectReference": all_refused("""
+        name - The object's name, in the pod's namespace.
+        """),
+    "TypedLocalObjectReference": all_refused("""
+        apiGroup - The API group; empty for core.
+        kind - The object's kind.
+        name - The object's name, in the pod's namespace.
+        """),
+    "TypedObjectReference": all_refused("""
+        apiGroup - The API group; empty for core.
+        kind - The object's kind.
+        name - The object's name.
+        namespace - The object's namespace.
+        """),
 }
