@@ -17,11 +17,13 @@ from typing import Any
 
 from minipod.agent.changes import read_documents
 from minipod.agent.server import Call, Handler
-from minipod.api import Pod, default_container, member, members
+from minipod.api import Document, Pod, StoredObject, default_container, member, members
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
+from minipod.plan.resources import allocatable
 from minipod.plan.steps import Step
-from minipod.pods import logs, resolve
+from minipod.pods import environment, logs, resolve
+from minipod.pods.downward import Place
 from minipod.pods.manager import PodManager
 from minipod.pods.status import TERMINAL, exit_of
 from minipod.pods.worker import PodWorker
@@ -48,7 +50,9 @@ class Service:
     async def plan(self, call: Call) -> dict[str, Any]:
         """Return the plan of a manifest as text, compiled just as it would be for execution."""
         texts = []
-        for document in read_documents(call, self._tools):
+        documents = read_documents(call, self._tools)
+        objects = _Planned(documents, self._tools.objects)
+        for document in documents:
             pod = document.object
             if not isinstance(pod, Pod):
                 continue
@@ -63,7 +67,8 @@ class Service:
             texts.append(render_text(title, steps, document.lines, document.source))
             for container in (found.container for found in members(pod)):
                 image = resolve.find_image(self._tools.images, container)
-                run = resolve.container_context(image, container, 0, self._tools.seccomp())
+                env = environment.planned_env(pod, container, self._example_sources(objects))
+                run = resolve.container_context(image, container, 0, self._tools.seccomp(), env)
                 made: tuple[Step, ...] = compile_container(pod, container, context, run, facts)
                 title = f"container {container.name} ({image.reference or image.digest})"
                 texts.append(render_text(title, made, document.lines, document.source))
@@ -72,6 +77,14 @@ class Service:
     def _example_address(self) -> str:
         """Return an address that a pod could get; a plan takes none from the pool."""
         return str(ip_network(self._tools.config.pod_cidr)[2])
+
+    def _example_sources(self, objects: environment.Lookup) -> environment.Sources:
+        runtime = self._tools.runtime
+        return environment.Sources(
+            objects=objects,
+            place=Place((runtime.network.host_ip(),), (self._example_address(),)),
+            machine=allocatable(runtime.facts),
+        )
 
     # ---- logs ----
 
@@ -144,6 +157,29 @@ class Service:
         if not ended.done():
             return {"exitCode": 137}
         return {"exitCode": exit_of(ended.result().status)[0]}
+
+
+class _Planned:
+    """The objects as they would be with those of a manifest, for :class:`~minipod.pods.environment.Sources`."""
+
+    def __init__(self, documents: list[Document], there: environment.Lookup) -> None:
+        self._own = {
+            (
+                each.object.kind,
+                each.object.metadata.namespace,
+                each.object.metadata.name,
+            ): each.object
+            for each in documents
+        }
+        self._there = there
+
+    def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+        found = self._own.get((kind, namespace, name))
+        return (
+            self._there.get(kind, namespace, name)
+            if found is None or isinstance(found, Pod)
+            else found
+        )
 
 
 class _LogSender:

@@ -40,14 +40,6 @@ def argv(
     return tuple(words)
 
 
-def manifest_env(container: Container) -> dict[str, str]:
-    """Return the variables of ``env``, each expanded with those before it; the later of two wins."""
-    result: dict[str, str] = {}
-    for variable in container.env:
-        result[variable.name] = expand(variable.value or "", result)
-    return result
-
-
 def environment(container: Container, context: ContainerContext, hostname: str) -> dict[str, str]:
     """Return the whole environment: the runtime's defaults, then the image's, then the manifest's.
 
@@ -59,7 +51,7 @@ def environment(container: Container, context: ContainerContext, hostname: str) 
     for entry in context.image_env:
         name, _, value = entry.partition("=")
         result[name] = value
-    result.update(manifest_env(container))
+    result.update(context.env)
     result.setdefault("HOME", context.home)
     return result
 

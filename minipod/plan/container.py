@@ -12,7 +12,7 @@ from minipod.api import Container, Pod, member
 from minipod.errors import UsageError
 from minipod.plan import sandbox
 from minipod.plan import steps as s
-from minipod.plan.command import argv, candidates, environment, manifest_env
+from minipod.plan.command import argv, candidates, environment
 from minipod.plan.context import ContainerContext, Facts, PodContext
 from minipod.plan.defaults import PATH
 from minipod.plan.privileges import drop, join_v1, limits, stdio, working_dir
@@ -111,12 +111,11 @@ def _prepare(
     at: str,
 ) -> list[s.NamespaceStep]:
     directory = container_dir(context.pod_dir, container.name, run.attempt)
-    env = manifest_env(container)
     result: list[s.NamespaceStep] = [
         s.Harden(),
         *join_v1(facts, container_cgroup(context.cgroup, container.name, run.attempt)),
         s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec")),
-        *host_trees(pod, container, context, env, at),
+        *host_trees(pod, container, context, run.env, at),
     ]
     if pod.spec.host_ipc:
         result.append(
@@ -134,10 +133,10 @@ def _prepare(
             source=f"{at}.image",
         ),
         s.SetNs(pidfd=JOIN, of="the sandbox", namespaces=SANDBOX_NAMESPACES),
-        *sandbox_trees(pod, container, context, env, at, propagating=True),
+        *sandbox_trees(pod, container, context, run.env, at, propagating=True),
         s.Unshare(namespaces=("mnt", "cgroup")),
         s.MakePrivate(),
-        *sandbox_trees(pod, container, context, env, at, propagating=False),
+        *sandbox_trees(pod, container, context, run.env, at, propagating=False),
         s.Attach(slot=ROOT, path="/rootfs", root=-1),
     ]
     return result
@@ -163,7 +162,7 @@ def _finish(
     at: str,
 ) -> list[s.NamespaceStep]:
     env = environment(container, run, context.hostname)
-    words = argv(container, run.entrypoint, run.cmd, manifest_env(container))
+    words = argv(container, run.entrypoint, run.cmd, run.env)
     if not words:
         raise UsageError(
             f"{at}: neither the manifest nor image {container.image} says what to execute",

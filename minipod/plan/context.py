@@ -6,6 +6,7 @@ The agent gathers these (they need I/O); the compiler only reads them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -171,6 +172,7 @@ class ContainerContext:
         entrypoint, cmd, image_env, working_dir: from the image's config.
         uid, gid, groups, home: whom the image's user resolves to.
         seccomp: the compiled filter.
+        env: the variables that the manifest gives it, all references resolved; some may be secret.
     """
 
     attempt: int
@@ -184,3 +186,4 @@ class ContainerContext:
     groups: tuple[int, ...]
     home: str
     seccomp: bytes = field(repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -21,7 +21,7 @@ from minipod.plan import (
     container_dir,
     process_key,
 )
-from minipod.pods import backoff, resolve
+from minipod.pods import backoff, environment, resolve
 from minipod.pods.core import PodCore
 from minipod.pods.execs import Execs
 from minipod.pods.record import ContainerRecord, Ended
@@ -30,6 +30,8 @@ from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import Process, Shim
 
 log = logging.getLogger(__name__)
+
+CONFIG_ERROR = "CreateContainerConfigError"
 
 
 class Containers:
@@ -103,6 +105,11 @@ class Containers:
         shim = core.shim
         assert shim is not None, "a container starts in a sandbox"
         await self._discard_previous(record, shim)
+        try:
+            env = await environment.gather(core, container)
+        except environment.NotConfigured as error:
+            self._wait_for_config(record, error)
+            return
         if core.deleting:
             return
         now = core.now()
@@ -116,7 +123,9 @@ class Containers:
         record.started, record.next_start, record.image_id = now, None, image.id
         core.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
         try:
-            run = resolve.container_context(image, container, record.attempt, core.tools.seccomp())
+            run = resolve.container_context(
+                image, container, record.attempt, core.tools.seccomp(), env
+            )
             self._runs[record.name] = run
             steps = compile_container(
                 core.pod, container, core.context(), run, core.tools.runtime.facts
@@ -151,6 +160,17 @@ class Containers:
         record.reason, record.message = "ErrImageNeverPull", str(error)
         record.next_start = self._core.now() + backoff.INITIAL
         self._core.event("Warning", "ErrImageNeverPull", str(error), record.name)
+
+    def _wait_for_config(self, record: ContainerRecord, error: MinipodError) -> None:
+        record.reason, record.message = CONFIG_ERROR, error.what
+        record.next_start = self._core.now() + backoff.INITIAL
+        self._core.event("Warning", "Failed", f"Error: {error.what}", record.name)
+
+    def object_changed(self) -> None:
+        """Try at once what waited for an object: this may be the one."""
+        for record in self._core.record.containers:
+            if record.state == "waiting" and record.reason == CONFIG_ERROR:
+                record.next_start = self._core.now()
 
     # ---- what the shim tells ----
 
@@ -248,6 +268,10 @@ class Containers:
         if record.name not in self._runs:
             image = resolve.find_image(core.tools.images, container)
             self._runs[record.name] = resolve.container_context(
-                image, container, record.attempt, core.tools.seccomp()
+                image,
+                container,
+                record.attempt,
+                core.tools.seccomp(),
+                environment.remembered(core, container),
             )
         return record, self._runs[record.name], core.context(), core.shim

@@ -17,10 +17,10 @@ from minipod.api import (
     Secret,
     Volume,
     contents,
-    member,
 )
+from minipod.api.amounts import Amounts
 from minipod.errors import MinipodError
-from minipod.pods.downward import Allocatable, metadata_value, resource_value
+from minipod.pods.downward import field_value, resource_value
 from minipod.runtime.atomic import File
 
 Look = Callable[[str, str], ConfigMap | Secret | None]
@@ -54,7 +54,7 @@ def facts_in(volume: Volume) -> bool:
     return volume.downward_api is not None or any(source.downward_api for source in projected)
 
 
-def files_of(pod: Pod, volume: Volume, look: Look, machine: Allocatable) -> dict[str, File]:
+def files_of(pod: Pod, volume: Volume, look: Look, machine: Amounts) -> dict[str, File]:
     """Return the files of *volume* by path.
 
     Raises:
@@ -84,7 +84,7 @@ def files_of(pod: Pod, volume: Volume, look: Look, machine: Allocatable) -> dict
 
 
 class _Maker:
-    def __init__(self, pod: Pod, look: Look, machine: Allocatable, mode: int, user: int) -> None:
+    def __init__(self, pod: Pod, look: Look, machine: Amounts, mode: int, user: int) -> None:
         self._pod = pod
         self._look = look
         self._machine = machine
@@ -116,10 +116,9 @@ class _Maker:
 
     def _fact(self, item: DownwardAPIVolumeFile) -> str:
         if item.field_ref:
-            return metadata_value(self._pod, item.field_ref.field_path) or ""
+            return field_value(self._pod, item.field_ref.field_path)
         assert item.resource_field_ref is not None, "validated: it has one of the two"
-        container = member(self._pod, item.resource_field_ref.container_name).container
-        return resource_value(container, item.resource_field_ref, self._machine)
+        return resource_value(self._pod, None, item.resource_field_ref, self._machine)
 
     def _file(self, data: bytes, item: KeyToPath | DownwardAPIVolumeFile | None = None) -> File:
         mode, user = (item.mode, item.user) if item else (None, None)

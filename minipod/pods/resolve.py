@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from minipod.api import Container, Pod, Problem, members
 from minipod.config import Config
@@ -16,10 +16,9 @@ from minipod.images import Image, ImageStore, resolve_user
 from minipod.network import pod_link
 from minipod.plan import pod_cgroup
 from minipod.plan.command import argv
-from minipod.plan.context import ContainerContext, Demand, Facts, Link, PodContext
+from minipod.plan.context import ContainerContext, Demand, Link, PodContext
 from minipod.plan.resources import demand as demand_of
 from minipod.pods import names
-from minipod.pods.downward import Allocatable
 from minipod.runtime.runtime import host_path_type
 
 _EXPECTED = {
@@ -148,20 +147,14 @@ def with_images(context: PodContext, images: Mapping[str, Image]) -> PodContext:
     return replace(context, image_layers=layers)
 
 
-def allocatable(config: Config, facts: Facts) -> Allocatable:
-    """Return what this machine has for pods."""
-    disk = os.statvfs(config.root_dir)
-    return Allocatable(
-        cpu=len(os.sched_getaffinity(0)) * 1000,
-        memory=facts.memory,
-        storage=disk.f_blocks * disk.f_frsize,
-    )
-
-
 def container_context(
-    image: Image, container: Container, attempt: int, seccomp: bytes
+    image: Image,
+    container: Container,
+    attempt: int,
+    seccomp: bytes,
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> ContainerContext:
-    """Return the decisions for run number *attempt* of *container*.
+    """Return the decisions for run number *attempt* of *container*; *env* is what the manifest gives it.
 
     Raises:
         MinipodError: the image's user does not exist in it, or its working directory is not acceptable.
@@ -190,6 +183,7 @@ def container_context(
         groups=tuple(dict.fromkeys((identity.gid, *identity.groups))),
         home=identity.home,
         seccomp=seccomp,
+        env=env,
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from minipod.api import ConfigMap, Secret, Volume, members
 from minipod.errors import MinipodError, NotFound
+from minipod.plan.resources import allocatable
 from minipod.pods import resolve
 from minipod.pods.contents import facts_in, files_of, references
 from minipod.pods.core import PodCore
@@ -92,7 +93,7 @@ class VolumeFiles:
     def _files(self, volume: Volume) -> Mapping[str, File] | None:
         """Return the files of *volume*; None when something is missing, which an event says."""
         core = self._core
-        machine = resolve.allocatable(core.tools.config, core.tools.runtime.facts)
+        machine = allocatable(core.tools.runtime.facts)
         try:
             files = checked(files_of(core.pod, volume, self._look, machine))
         except (MinipodError, ValueError) as error:

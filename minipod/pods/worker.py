@@ -96,6 +96,7 @@ class PodWorker:
 
     def object_changed(self, kind: str, name: str) -> None:
         """Look again: an object that the pod may refer to has changed, come or gone."""
+        self._containers.object_changed()
         self.core.wake.set()
 
     def _next_due(self) -> float | None:

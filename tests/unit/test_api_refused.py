@@ -229,7 +229,100 @@ def test_refused(text: str, expected: str) -> None:
         ("env: [{name: é}]", "is not a variable name"),
         ('env: [{name: "A\\n"}]', '"A\\n" is not a variable name'),
         ("env: [{value: x}]", "7: spec.containers[0].env[0].name: missing, and required"),
-        ("env: [{name: A, valueFrom: {}}]", "7: spec.containers[0].env[0].valueFrom: known to"),
+        (
+            "env: [{name: A, valueFrom: {}}]",
+            "7: spec.containers[0].env[0].valueFrom: must specify one",
+        ),
+        (
+            "env: [{name: A, value: x, valueFrom: {configMapKeyRef: {name: c, key: k}}}]",
+            "env[0].valueFrom: may not be specified when `value` is not empty",
+        ),
+        (
+            "env: [{name: A, valueFrom: {configMapKeyRef: {name: c, key: k}, fieldRef: {fieldPath: metadata.name}}}]",
+            "env[0].valueFrom: may not have more than one field specified at a time",
+        ),
+        (
+            "env: [{name: A, valueFrom: {configMapKeyRef: {key: k}}}]",
+            "env[0].valueFrom.configMapKeyRef.name: missing, and required",
+        ),
+        (
+            "env: [{name: A, valueFrom: {secretKeyRef: {name: S_, key: k}}}]",
+            'env[0].valueFrom.secretKeyRef.name: "S_" is not a DNS name',
+        ),
+        (
+            "env: [{name: A, valueFrom: {secretKeyRef: {name: s, key: a/b}}}]",
+            "env[0].valueFrom.secretKeyRef.key: the key",
+        ),
+        (
+            "env: [{name: A, valueFrom: {secretKeyRef: {name: s}}}]",
+            "env[0].valueFrom.secretKeyRef.key: missing, and required",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {}}}]",
+            "env[0].valueFrom.fieldRef.fieldPath: missing, and required",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.labels}}}]",
+            'fieldRef.fieldPath: "metadata.labels" is not one of metadata.name',
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {fieldPath: status.podip}}}]",
+            ', did you mean "status.podIP"?',
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['a b']\"}}}]",
+            "fieldRef.fieldPath: the key",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {apiVersion: v2, fieldPath: metadata.name}}}]",
+            'fieldRef.apiVersion: "v2" is not known, write v1',
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.gpu}}}]",
+            'resourceFieldRef.resource: "limits.gpu" is not one of limits.cpu',
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {}}}]",
+            "resourceFieldRef.resource: missing, and required",
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1Mi}}}]",
+            'resourceFieldRef.divisor: "1Mi" is not one of 1, 1m',
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {resource: requests.memory, divisor: 1m}}}]",
+            'resourceFieldRef.divisor: "1m" is not one of 1, 1k, 1M',
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {containerName: x, resource: limits.cpu}}}]",
+            'resourceFieldRef.containerName: "x" names no container of the pod',
+        ),
+        (
+            "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: x, path: f, key: k}}}]",
+            'fileKeyRef.volumeName: "x" names no volume of the pod',
+        ),
+        (
+            "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: x, path: /f, key: k}}}]",
+            "fileKeyRef.path: must be a relative path",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: x, path: a/../f, key: k}}}]",
+            "fileKeyRef.path: must not contain ..",
+        ),
+        (
+            f"env: [{{name: A, valueFrom: {{fileKeyRef: {{volumeName: x, path: f, key: {'k' * 129}}}}}}}]",
+            "fileKeyRef.key: has 129 characters, the limit is 128",
+        ),
+        ("envFrom: [{}]", "envFrom[0]: must specify one of: `configMapRef` or `secretRef`"),
+        (
+            "envFrom: [{configMapRef: {name: c}, secretRef: {name: c}}]",
+            "envFrom[0]: may not have more than one field specified at a time",
+        ),
+        ("envFrom: [{configMapRef: {}}]", "envFrom[0].configMapRef.name: missing, and required"),
+        (
+            "envFrom: [{prefix: a=b, configMapRef: {name: c}}]",
+            'envFrom[0].prefix: "a=b" is not a variable name',
+        ),
         (
             "ports: [{}]",
             "7: spec.containers[0].ports[0].containerPort: missing, and required: 1 to",

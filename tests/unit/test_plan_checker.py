@@ -39,6 +39,7 @@ from minipod.plan import (
 )
 from minipod.plan import steps as s
 from minipod.plan.defaults import CAPABILITIES
+from minipod.pods.environment import prepared_env
 
 SLOTS = 1024  # MP_SLOTS of native/wire.h
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
@@ -128,7 +129,8 @@ def container(
 ) -> s.Launch:
     """Return the launch of one container of *of*."""
     one, made = of.spec.containers[index], context(of, host_paths, places)
-    return launch_of(compile_container(of, one, made, with_run or run(), facts))
+    decided = with_run or run(env=prepared_env(of, one))
+    return launch_of(compile_container(of, one, made, decided, facts))
 
 
 def execution(of: Pod, facts: Facts = V2, *, tty: bool = False) -> s.Launch:

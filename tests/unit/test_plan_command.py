@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minipod.api import Container, EnvVar
-from minipod.plan.command import argv, candidates, environment, expand, manifest_env
+from minipod.api import Container
+from minipod.plan.command import argv, candidates, environment, expand
 from tests.unit.test_plan_checker import run
 
 VARIABLES = {"VAR_A": "A", "VAR_B": "B", "VAR_C": "C", "VAR_REF": "$(VAR_A)", "VAR_EMPTY": ""}
@@ -128,31 +128,9 @@ def test_only_the_manifests_words_are_expanded() -> None:
     assert argv(Container(args=["$(A)"]), ("$(A)",), (), variables) == ("$(A)", "a")
 
 
-def test_variables_see_those_before_them() -> None:
-    env = [
-        EnvVar("FIRST", "1"),
-        EnvVar("SECOND", "$(FIRST)2"),
-        EnvVar("EARLY", "$(LATE)"),
-        EnvVar("LATE", "x"),
-        EnvVar("FIRST", "$(FIRST)!"),
-        EnvVar("ESCAPED", "$$(FIRST)"),
-        EnvVar("IMAGE", "$(LANG)"),
-        EnvVar("EMPTY"),
-    ]
-    assert manifest_env(Container(env=env)) == {
-        "FIRST": "1!",
-        "SECOND": "12",
-        "EARLY": "$(LATE)",
-        "LATE": "x",
-        "ESCAPED": "$(FIRST)",
-        "IMAGE": "$(LANG)",  # the image's variables are not seen
-        "EMPTY": "",
-    }
-
-
 def test_the_environment_is_runtime_then_image_then_manifest() -> None:
-    env = [EnvVar("LANG", "de"), EnvVar("MINE", "x")]
-    made = environment(Container(env=env), run(image_env=("PATH=/i", "LANG=C", "X=a=b")), "web")
+    image = ("PATH=/i", "LANG=C", "X=a=b")
+    made = environment(Container(), run(image_env=image, env={"LANG": "de", "MINE": "x"}), "web")
     assert made == {
         "PATH": "/i",
         "HOSTNAME": "web",
@@ -166,14 +144,14 @@ def test_the_environment_is_runtime_then_image_then_manifest() -> None:
 @pytest.mark.parametrize(
     ("image", "manifest", "expected"),
     [
-        ((), [], "/home/someone"),
-        (("HOME=/image",), [], "/image"),
-        (("HOME=/image",), [EnvVar("HOME", "/mine")], "/mine"),
-        ((), [EnvVar("HOME", "")], ""),
+        ((), {}, "/home/someone"),
+        (("HOME=/image",), {}, "/image"),
+        (("HOME=/image",), {"HOME": "/mine"}, "/mine"),
+        ((), {"HOME": ""}, ""),
     ],
 )
-def test_home(image: tuple[str, ...], manifest: list[EnvVar], expected: str) -> None:
-    made = environment(Container(env=manifest), run(image_env=image), "web")
+def test_home(image: tuple[str, ...], manifest: dict[str, str], expected: str) -> None:
+    made = environment(Container(), run(image_env=image, env=manifest), "web")
     assert made["HOME"] == expected
 
 
@@ -182,8 +160,8 @@ def test_defaults_of_the_runtime() -> None:
     assert made["PATH"] == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert (made["TERM"], made["HOSTNAME"]) == ("xterm", "web")
     assert "TERM" not in environment(Container(), run(), "web")
-    mine = Container(tty=True, env=[EnvVar("TERM", "vt100"), EnvVar("HOSTNAME", "other")])
-    made = environment(mine, run(), "web")
+    mine = {"TERM": "vt100", "HOSTNAME": "other"}
+    made = environment(Container(tty=True), run(env=mine), "web")
     assert (made["TERM"], made["HOSTNAME"]) == ("vt100", "other")
 
 

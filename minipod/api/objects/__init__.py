@@ -12,7 +12,18 @@ in the ``FIELDS`` beside the type. Field meanings are those of the Kubernetes AP
 from minipod.api.objects.base import camel, from_dict, to_dict
 from minipod.api.objects.config import ConfigMap, Secret
 from minipod.api.objects.container import Container
-from minipod.api.objects.env import EnvVar, ObjectFieldSelector, ResourceFieldSelector
+from minipod.api.objects.env import (
+    ConfigMapEnvSource,
+    ConfigMapKeySelector,
+    EnvFromSource,
+    EnvVar,
+    EnvVarSource,
+    FileKeySelector,
+    ObjectFieldSelector,
+    ResourceFieldSelector,
+    SecretEnvSource,
+    SecretKeySelector,
+)
 from minipod.api.objects.event import Event, EventSource, ObjectReference
 from minipod.api.objects.files import (
     ConfigMapProjection,
@@ -75,6 +86,8 @@ AnyObject = Pod | StoredObject
 __all__ = [
     "AnyObject",
     "ConfigMap",
+    "ConfigMapEnvSource",
+    "ConfigMapKeySelector",
     "ConfigMapProjection",
     "ConfigMapVolumeSource",
     "Container",
@@ -89,10 +102,13 @@ __all__ = [
     "DownwardAPIVolumeFile",
     "DownwardAPIVolumeSource",
     "EmptyDirVolumeSource",
+    "EnvFromSource",
     "EnvVar",
+    "EnvVarSource",
     "Event",
     "EventSource",
     "ExecAction",
+    "FileKeySelector",
     "GRPCAction",
     "HTTPGetAction",
     "HTTPHeader",
@@ -119,6 +135,8 @@ __all__ = [
     "ResourceFieldSelector",
     "ResourceRequirements",
     "Secret",
+    "SecretEnvSource",
+    "SecretKeySelector",
     "SecretProjection",
     "SecretVolumeSource",
     "SleepAction",

@@ -7,7 +7,7 @@ import msgspec
 
 from minipod.api.field import Tables, all_refused, no, yes
 from minipod.api.objects.base import Object
-from minipod.api.objects.env import EnvVar
+from minipod.api.objects.env import EnvFromSource, EnvVar
 from minipod.api.objects.lifecycle import Lifecycle, Probe
 from minipod.api.objects.network import ContainerPort
 from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
@@ -26,6 +26,7 @@ class Container(Object):
     args: list[str] = msgspec.field(default_factory=list)
     working_dir: str | None = None
     env: list[EnvVar] = msgspec.field(default_factory=list)
+    env_from: list[EnvFromSource] = msgspec.field(default_factory=list)
     ports: list[ContainerPort] = msgspec.field(default_factory=list)
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
     resize_policy: list[ContainerResizePolicy] = msgspec.field(default_factory=list)
@@ -44,8 +45,16 @@ FIELDS: Tables = {
     "Container": {
         "args": yes("[str]"),
         "command": yes("[str]"),
-        "env": yes("[EnvVar]"),
-        "envFrom": no("[EnvFromSource]", "write the variables into env"),
+        "env": yes(
+            "[EnvVar]",
+            doc="Variables, in order; they override those of envFrom and of the image. Of two with one name the last "
+            "counts.",
+        ),
+        "envFrom": yes(
+            "[EnvFromSource]",
+            doc="Sources of many variables: every key of a ConfigMap or Secret becomes one. Of two sources with one "
+            "key the last counts.",
+        ),
         "image": yes(),
         "imagePullPolicy": yes(),
         "lifecycle": yes(

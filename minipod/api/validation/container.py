@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from minipod.api import names
 from minipod.api.objects import Container, PodSpec
 from minipod.api.problems import Report
+from minipod.api.validation.env import check_env
 from minipod.api.validation.image import check_image, check_pull_policy
 from minipod.api.validation.lifecycle import check_lifecycle
 from minipod.api.validation.mounts import check_mounts
 from minipod.api.validation.network import check_port
 from minipod.api.validation.resources import check_resize_policy, check_resources
-from minipod.api.validation.rules import label, say, under_proc, unique
+from minipod.api.validation.rules import label, under_proc, unique
 from minipod.api.yaml import shown
 
 
@@ -22,16 +22,7 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
     check_pull_policy(container.image_pull_policy, f"{path}.imagePullPolicy", report)
     if container.working_dir:
         _working_dir(container.working_dir, f"{path}.workingDir", report)
-    seen: set[str] = set()
-    for index, variable in enumerate(container.env):
-        where = f"{path}.env[{index}].name"
-        if not variable.name:
-            report.error(where, "missing, and required")
-        else:
-            say(report, where, names.env_name(variable.name))
-        if variable.name in seen:
-            report.warn(where, f"{shown(variable.name)} is given twice, the last one counts")
-        seen.add(variable.name)
+    check_env(container, path, spec, report)
     for index, port in enumerate(container.ports):
         check_port(port, f"{path}.ports[{index}]", spec.host_network, report)
     called = ((f"{path}.ports[{i}].name", p.name or "") for i, p in enumerate(container.ports))
