@@ -74,7 +74,7 @@ class Agent:
                 "agent-status": self._status_of(manager),
                 "agent-stop": self._stop_with(manager),
             }
-            server = Server(config.socket, handlers)
+            server = Server(config, handlers)
             await manager.recover(store.load())
             server.listen()
             log.info(

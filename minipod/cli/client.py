@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The socket to the agent: one request per connection, JSON lines both ways, fds beside them.
 
-The client sends ``{"verb": …}``; the agent answers ``{"event": …}`` lines and last ``{"done": …}`` or
+The client sends ``{"verb": …, "config": what it was told about the instance}``; the agent answers ``{"event": …}``
+and ``{"warning": text}`` lines and last ``{"done": …}`` or
 ``{"error": Status}``. Closing the connection cancels what was asked for.
 """
 
@@ -101,6 +102,11 @@ class Call:
         events: list[Json] = []
         for line in lines:
             message = json.loads(line)
+            if "warning" in message:
+                from minipod.cli.output import warn
+
+                warn(message["warning"])
+                continue
             if "error" in message:
                 self._failure = MinipodError.from_status(message["error"])
                 if not events:
@@ -161,7 +167,7 @@ def call(
     try:
         if timeout is not None:
             result._sock.settimeout(timeout)
-        result.send(request, fds)
+        result.send({**request, "config": config.given()}, fds)
     except BaseException:
         result.close()
         raise
