@@ -34,6 +34,8 @@ class Config:
             setting of the kubelet, too).
         cgroup_parent: the cgroup under which all pods live, relative to each hierarchy's root.
         cluster_domain: what the whole names of pods with a subdomain end in, as in a cluster.
+        allowed_unsafe_sysctls: which sysctls beside Kubernetes' safe list a pod may set: names or patterns as
+            ``net.core.*``, with commas between them.
     """
 
     root_dir: str = "/var/lib/minipod"
@@ -46,6 +48,7 @@ class Config:
     cgroup_parent: str = "minipod"
     cluster_domain: str = "cluster.local"
     single_process_oom_kill: str = "false"
+    allowed_unsafe_sysctls: str = ""
 
     @property
     def socket(self) -> str:

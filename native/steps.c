@@ -12,6 +12,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/limits.h>
 #include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
@@ -118,6 +119,14 @@ static int do_oom_score_adj(struct child *c, const struct mp_step *s) {
   char value[24];
   snprintf(value, sizeof value, "%lld", (long long)s->num[0]);
   return write_proc(slot_get(c, s->in), "self/oom_score_adj", value);
+}
+
+static int do_apparmor(struct child *c, const struct mp_step *s) {
+  char value[4200];
+  if ((size_t)snprintf(value, sizeof value, "exec %s", text(c, s, 0)) >= sizeof value) return -ENAMETOOLONG;
+  int r = write_proc(slot_get(c, s->in), "self/attr/apparmor/exec", value);
+  /* Linux before 5.8 has it only where all security modules once had it. */
+  return r == -ENOENT ? write_proc(slot_get(c, s->in), "self/attr/exec", value) : r;
 }
 
 static int do_sysctl(struct child *c, const struct mp_step *s) {
@@ -384,7 +393,9 @@ static int do_mknod(struct child *c, const struct mp_step *s) {
   _cleanup_fd_ int dir = path_parent(slot_get(c, s->root), text(c, s, 0), 1, &leaf);
   if (dir < 0) return dir;
   dev_t dev = makedev((unsigned)s->num[1], (unsigned)s->num[2]);
-  return mknodat(dir, leaf, (mode_t)s->num[0], dev) < 0 ? -errno : 0;
+  if (mknodat(dir, leaf, (mode_t)s->num[0], dev) < 0) return -errno;
+  if (s->num[3] == 0) return 0;
+  return fchownat(dir, leaf, (uid_t)(s->num[3] >> 32), (gid_t)s->num[3], AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
 static int do_symlink(struct child *c, const struct mp_step *s) {
@@ -522,9 +533,6 @@ static int is_own_stdio(int fd) {
 static int do_identity(struct child *c, const struct mp_step *s) {
   uid_t uid = (uid_t)s->num[0];
   gid_t gid = (gid_t)s->num[1];
-  gid_t groups[256];
-  if (s->num[2] > 256) return -EINVAL;
-  memcpy(groups, text(c, s, 0), s->num[2] * sizeof(gid_t));
   if (s->flags & MP_F_STDIO_OWNER)
     for (int fd = 0; fd < 3; fd++) {
       /* So that /dev/stdout can be opened again by the new user. */
@@ -534,7 +542,7 @@ static int do_identity(struct child *c, const struct mp_step *s) {
     }
   /* Raw calls: libc's wrappers broadcast to threads, and we have none. Groups before gid before uid, because each
    * needs the privilege that the next gives up. */
-  if (syscall(SYS_setgroups, (size_t)s->num[2], groups) < 0) return -errno;
+  if (syscall(SYS_setgroups, (size_t)s->num[2], text(c, s, 0)) < 0) return -errno;
   if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) return -errno;
   if (syscall(SYS_setresgid, gid, gid, gid) < 0) return -errno;
   if (syscall(SYS_setresuid, uid, uid, uid) < 0) return -errno;
@@ -585,7 +593,7 @@ static int do_seccomp(struct child *c, const struct mp_step *s) {
       .len = (unsigned short)(s->num[1] / sizeof(struct sock_filter)),
       .filter = (struct sock_filter *)(uintptr_t)text(c, s, 0),
   };
-  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0 ? -errno : 0;
+  return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, (unsigned)s->num[0], &program) < 0 ? -errno : 0;
 }
 
 /* Turn `count` strings that lie one after the other into a NULL-terminated vector. */
@@ -669,6 +677,7 @@ static const step_fn table[MP_OP_COUNT] = {
     [MP_OP_OOM_SCORE_ADJ] = do_oom_score_adj,
     [MP_OP_OPEN_PTY] = do_open_pty,
     [MP_OP_STDIO] = do_stdio,
+    [MP_OP_APPARMOR] = do_apparmor,
     [MP_OP_IDENTITY] = do_identity,
     [MP_OP_CAPABILITIES] = do_capabilities,
     [MP_OP_NO_NEW_PRIVS] = do_no_new_privs,
@@ -726,7 +735,7 @@ static int operands_fit(const struct plan *plan, const struct mp_step *s) {
              blob_fits(plan, s->str[0], s->num[1]) && s->str[0] % 8 == 0;
     case MP_OP_IDENTITY:
       /* Cut to 32 bits, 2^32 would be root; -1 would be "as before", which is root (setresuid(2)). */
-      return s->num[0] <= INT32_MAX && s->num[1] <= INT32_MAX && s->num[2] <= 256 &&
+      return s->num[0] <= INT32_MAX && s->num[1] <= INT32_MAX && s->num[2] <= NGROUPS_MAX &&
              blob_fits(plan, s->str[0], s->num[2] * sizeof(gid_t));
     case MP_OP_STDIO:
       return s->num[0] < MP_SLOTS && s->num[1] < MP_SLOTS && s->num[2] < MP_SLOTS;

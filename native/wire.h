@@ -46,7 +46,8 @@ enum mp_op {
   MP_OP_SETATTR,       /* in mount, num[0] MOUNT_ATTR_* to set, num[1] MS_* propagation or 0       */
   MP_OP_OPEN,          /* out, root or -1, str[0] path, num[0] O_*                                 */
   MP_OP_MKDIR,         /* root, str[0] path, num[0] mode                                           */
-  MP_OP_MKNOD,         /* root, str[0] path, num[0] mode with type, num[1] major, num[2] minor     */
+  MP_OP_MKNOD,         /* root, str[0] path, num[0] mode with type, num[1] major, num[2] minor,
+                           num[3] uid << 32 | gid                                                   */
   MP_OP_SYMLINK,       /* root, str[0] path, str[1] target                                         */
   MP_OP_WRITE_FILE,    /* root, str[0] path, str[1] blob of num[1] bytes, num[0] mode              */
   MP_OP_MASK,          /* root, str[0] list of num[1] paths                                        */
@@ -63,11 +64,12 @@ enum mp_op {
   MP_OP_OOM_SCORE_ADJ, /* in procfs, num[0] (signed)                                               */
   MP_OP_OPEN_PTY,      /* root, out slave, num[0] rows, num[1] columns                             */
   MP_OP_STDIO,         /* num[0], num[1], num[2] slots for 0, 1, 2                                 */
+  MP_OP_APPARMOR,      /* in procfs, str[0] name of the profile                                    */
   MP_OP_IDENTITY,      /* num[0] uid, num[1] gid, str[0] blob of num[2] uint32 groups              */
   MP_OP_CAPABILITIES,  /* num[0] bounding, num[1] permitted and effective, num[2] inheritable      */
   MP_OP_NO_NEW_PRIVS,  /*                                                                          */
   MP_OP_CHDIR,         /* str[0]                                                                   */
-  MP_OP_SECCOMP,       /* str[0] blob of num[1] bytes of struct sock_filter                        */
+  MP_OP_SECCOMP,       /* str[0] blob of num[1] bytes of struct sock_filter, num[0] flags          */
   MP_OP_CLOSE_RANGE,   /*                                                                          */
   MP_OP_EXEC,          /* str[0] candidates (num[0]), str[1] argv (num[1]), str[2] env (num[2])    */
   MP_OP_EXEC_FD,       /* in, str[1] argv (num[1]), str[2] env (num[2])                            */

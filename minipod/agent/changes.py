@@ -48,8 +48,8 @@ def read_documents(call: Call, tools: Tools) -> list[Document]:
     for document in documents:
         found, lines = document.object, document.lines
         if isinstance(found, Pod):
-            problems += resolve.preflight(found, tools.images, source, lines)
             problems += names.preflight(found, tools.config, source, lines)
+            problems += resolve.preflight(found, tools.images, source, lines, tools.config)
         key = found.kind, found.metadata.namespace, found.metadata.name
         if key[2] and key in first:
             what = f"{KINDS[found.kind].singular} {key[2]} is in this file twice"

@@ -28,12 +28,11 @@ from minipod.agent.reads import Reads
 from minipod.agent.server import Call, Server
 from minipod.agent.service import Service
 from minipod.agent.store import Store
+from minipod.api import SecurityContext
 from minipod.config import Config, load
 from minipod.errors import MinipodError
 from minipod.images import ImageStore
 from minipod.network import AddressPool, Network
-from minipod.plan.defaults import DEFAULT_CAPABILITIES
-from minipod.plan.seccomp import default_profile
 from minipod.pods.demands import Demands
 from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
@@ -41,6 +40,7 @@ from minipod.pods.status import TERMINAL
 from minipod.runtime import facts as probe
 from minipod.runtime import scope
 from minipod.runtime.cgroups import Cgroups
+from minipod.runtime.filters import Filters
 from minipod.runtime.runtime import Runtime
 from minipod.runtime.shim import Executables, reap_orphans
 
@@ -124,18 +124,8 @@ class Agent:
             renew=lambda: scope.find(facts, config.cgroup_parent),
         )
         runtime = Runtime(facts, cgroups, network, Executables())
-        cache: dict[str, bytes] = {}
-
-        def seccomp() -> bytes:
-            # pyseccomp and libseccomp are loaded only when the cache on disk does not have the program.
-            if "default" not in cache:
-                from minipod.runtime.seccomp import compile_profile
-
-                profile = default_profile(DEFAULT_CAPABILITIES, facts.machine)
-                cache["default"] = compile_profile(profile, f"{config.root_dir}/cache/seccomp")
-            return cache["default"]
-
-        seccomp()
+        filters = Filters(facts.machine, config.root_dir)
+        filters.of(SecurityContext())  # what nearly every container gets
         tools = Tools(
             config=config,
             runtime=runtime,
@@ -146,7 +136,7 @@ class Agent:
             cgroup_parent=cgroups.parent,
             demands=Demands(cgroups),
             notes=probe.shortcomings(facts),
-            seccomp=seccomp,
+            filters=filters,
         )
         return PodManager(tools), network, cgroups
 

@@ -68,7 +68,7 @@ class Service:
             for container in (found.container for found in members(pod)):
                 image = resolve.find_image(self._tools.images, container)
                 env = environment.planned_env(pod, container, self._example_sources(objects))
-                run = resolve.container_context(image, container, 0, self._tools.seccomp(), env)
+                run = resolve.container_context(pod, container, image, 0, self._tools.filters, env)
                 made: tuple[Step, ...] = compile_container(pod, container, context, run, facts)
                 title = f"container {container.name} ({image.reference or image.digest})"
                 texts.append(render_text(title, made, document.lines, document.source))

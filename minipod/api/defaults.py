@@ -7,13 +7,20 @@ The rules are those of ``k8s.io/kubernetes/pkg/apis/core/v1/defaults.go``.
 from __future__ import annotations
 
 from minipod.api.amounts import fill_requests
-from minipod.api.objects import Container, EmptyDirVolumeSource, HTTPGetAction, Pod
+from minipod.api.objects import (
+    AppArmorProfile,
+    Container,
+    EmptyDirVolumeSource,
+    HTTPGetAction,
+    Pod,
+)
 
 
 def fill_defaults(pod: Pod) -> None:
     """Fill in, in place: requests from limits, host ports, emptyDir, and probes."""
     for container in pod.spec.containers:
         _fill_lifecycle(container)
+        _fill_apparmor(pod, container)
         for port in container.ports:
             if pod.spec.host_network and not port.host_port:
                 port.host_port = port.container_port
@@ -21,6 +28,24 @@ def fill_defaults(pod: Pod) -> None:
         if not volume.sources():
             volume.empty_dir = EmptyDirVolumeSource()
     fill_requests(pod)
+
+
+APPARMOR_ANNOTATION = "container.apparmor.security.beta.kubernetes.io/"
+
+
+def apparmor_profile(value: str) -> AppArmorProfile | None:
+    """Return what the value of an AppArmor annotation means; None when it means nothing."""
+    if value.startswith("localhost/"):
+        return AppArmorProfile("Localhost", value.removeprefix("localhost/"))
+    types = {"runtime/default": "RuntimeDefault", "unconfined": "Unconfined"}
+    return AppArmorProfile(types[value]) if value in types else None
+
+
+def _fill_apparmor(pod: Pod, container: Container) -> None:
+    """Take the deprecated annotation for the field, as the API server does."""
+    value = pod.metadata.annotations.get(APPARMOR_ANNOTATION + container.name)
+    if value is not None and container.security_context.app_armor_profile is None:
+        container.security_context.app_armor_profile = apparmor_profile(value)
 
 
 def _fill_lifecycle(container: Container) -> None:

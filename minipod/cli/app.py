@@ -91,7 +91,7 @@ def _version(value: bool) -> None:
     )
     + "\n\nWhere an instance lives is told by the options before the verb, by MINIPOD_* variables "
     "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also --log-dir, --bridge, "
-    "--link-prefix, --pod-cidr, --nft-table, --cgroup-parent, --cluster-domain and "
+    "--allowed-unsafe-sysctls, --link-prefix, --pod-cidr, --nft-table, --cgroup-parent, --cluster-domain and "
     "--single-process-oom-kill.",
 )
 def _before_the_verb(
@@ -124,6 +124,9 @@ def _before_the_verb(
         str | None,
         typer.Option("--single-process-oom-kill", metavar="true|false", hidden=True),
     ] = None,
+    allowed_unsafe_sysctls: Annotated[
+        str | None, typer.Option("--allowed-unsafe-sysctls", metavar="NAMES", hidden=True)
+    ] = None,
     namespace: Namespace = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -141,6 +144,7 @@ def _before_the_verb(
         "cgroup_parent": cgroup_parent,
         "cluster_domain": cluster_domain,
         "single_process_oom_kill": single_process_oom_kill,
+        "allowed_unsafe_sysctls": allowed_unsafe_sysctls,
     }
     ctx.obj = Session(flags, namespace)
     if ctx.invoked_subcommand is None:

@@ -50,10 +50,10 @@ def compile_container(
     logs = f"{context.log_dir}/{container.name}"
     namespace_steps = (
         *_prepare(pod, container, context, run, facts, at),
-        *root_mounts(pod, container, facts),
+        *root_mounts(pod, container, run, facts),
         *volume_mounts(pod, container, context, at),
         *etc_files(container),
-        *hide(facts),
+        *hide(pod, container, facts),
         *_pivot(container, run, at),
         *_finish(pod, container, context, run, facts, at),
     )
@@ -64,7 +64,7 @@ def compile_container(
         s.MakeCgroup(
             path=container_cgroup(context.cgroup, container.name, run.attempt),
             writes=container_writes(pod, container, facts),
-            devices=True,
+            devices=not container.security_context.privileged,
             source=f"{at}.resources",
         ),
         _launch(pod, container, context, run, facts, namespace_steps, at),
@@ -149,6 +149,11 @@ def _pivot(container: Container, run: ContainerContext, at: str) -> list[s.Names
     directory = working_dir(container, run)
     if directory != "/":
         result.append(s.Mkdir(path=directory, root=ROOT, parents=True, source=f"{at}.workingDir"))
+    if container.security_context.read_only_root_filesystem:
+        # Once nothing has to be made in it any more.
+        source = f"{at}.securityContext.readOnlyRootFilesystem"
+        step = s.SetMountAttributes(slot=ROOT, what="/", attributes=("ro",), source=source)
+        result.append(step)
     result.append(s.PivotRoot(slot=ROOT))
     return result
 
@@ -173,7 +178,7 @@ def _finish(
         s.NewKeyring(),
         *limits(pod, container, facts, at),
         stdio(container),
-        *drop(run, facts, working_dir(container, run), at),
+        *drop(pod, container, run, facts, at),
         s.Exec(
             candidates=candidates(words[0], env.get("PATH", PATH)),
             argv=words,

@@ -163,6 +163,27 @@ class PodContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A device node of the host.
+
+    Attributes:
+        path: below /dev, ``/input/event0``.
+        block: a block device; else a character device.
+        major, minor: its number.
+        mode: its permissions.
+        uid, gid: its owner.
+    """
+
+    path: str
+    block: bool
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerContext:
     """Decisions about one run of a container.
 
@@ -171,8 +192,11 @@ class ContainerContext:
         layers: directories of the image's layers, bottom first.
         entrypoint, cmd, image_env, working_dir: from the image's config.
         uid, gid, groups, home: whom the image's user resolves to.
-        seccomp: the compiled filter.
         env: the variables that the manifest gives it, all references resolved; some may be secret.
+        seccomp: the compiled filter; empty for none.
+        seccomp_profile, seccomp_flags: how it is called, and its ``SECCOMP_FILTER_FLAG_*``.
+        apparmor: the name of the AppArmor profile to change to, or "".
+        devices: the host's devices, of a privileged container.
     """
 
     attempt: int
@@ -187,3 +211,7 @@ class ContainerContext:
     home: str
     seccomp: bytes = field(repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    seccomp_profile: str = "RuntimeDefault"
+    seccomp_flags: int = 0
+    apparmor: str = ""
+    devices: tuple[Device, ...] = ()

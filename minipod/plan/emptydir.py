@@ -48,16 +48,19 @@ def _filesystem(volume: Volume) -> str:
 
 def _options(pod: Pod, volume: Volume, facts: Facts) -> tuple[str, ...]:
     assert volume.empty_dir is not None, "only these are mounted"
-    mode = f"mode={empty_dir_mode(volume):04o}"
+    group, bits = pod.spec.security_context.fs_group, empty_dir_mode(volume)
+    mode: tuple[str, ...] = (f"mode={bits:04o}",)
+    if group is not None:
+        mode = (f"mode={bits | 0o2770:04o}", f"gid={group}")  # as runtime/ownership.py does
     if volume.empty_dir.medium != "Memory":
         page, limit = page_size(pod, volume.empty_dir.medium), volume.empty_dir.size_limit
         size = parse_bytes(limit) if limit else 0
         return (
-            mode,
+            *mode,
             *((f"pagesize={page}",) if page else ()),
             *((f"size={size}",) if size else ()),
         )
-    return mode, f"size={tmpfs_bytes(pod, volume, facts)}"
+    return *mode, f"size={tmpfs_bytes(pod, volume, facts)}"
 
 
 def tmpfs_bytes(pod: Pod, volume: Volume, facts: Facts) -> int:

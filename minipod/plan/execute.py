@@ -8,7 +8,7 @@ from minipod.plan import steps as s
 from minipod.plan.command import candidates, environment
 from minipod.plan.context import ContainerContext, Facts, PodContext
 from minipod.plan.defaults import PATH
-from minipod.plan.privileges import drop, join_v1, limits, working_dir
+from minipod.plan.privileges import drop, join_v1, limits
 from minipod.plan.slots import (
     EXEC_STDIO,
     JOIN,
@@ -58,7 +58,7 @@ def compile_exec(
         s.NewKeyring(),
         *limits(pod, container, facts, at),
         s.SetStdio(slots=(PTY, PTY, PTY), terminal=True) if tty else s.SetStdio(slots=EXEC_STDIO),
-        *drop(run, facts, working_dir(container, run), at),
+        *drop(pod, container, run, facts, at),
         s.Exec(
             candidates=candidates(command[0], env.get("PATH", PATH)),
             argv=command,

@@ -6,8 +6,14 @@ from __future__ import annotations
 from minipod.api import Container, Pod
 from minipod.plan import steps as s
 from minipod.plan.context import ContainerContext, Facts
-from minipod.plan.defaults import DEFAULT_CAPABILITIES, NOFILE, capability_mask, capability_names
+from minipod.plan.defaults import NOFILE, capability_mask, capability_names
 from minipod.plan.resources import oom_score_adj
+from minipod.plan.security import (
+    effective,
+    forbids_new_privileges,
+    given_capabilities,
+    origin,
+)
 from minipod.plan.slots import PROC, PTY, STDERR, STDIN, STDOUT
 
 
@@ -30,27 +36,57 @@ def stdio(container: Container) -> s.SetStdio:
     return s.SetStdio(slots=(STDIN, STDOUT, STDERR))
 
 
-def drop(run: ContainerContext, facts: Facts, directory: str, at: str) -> list[s.NamespaceStep]:
-    """Return the steps from root with all capabilities to the container's own user with the default ones."""
-    bounding = capability_mask(DEFAULT_CAPABILITIES) & facts.capabilities
-    # Without no_new_privs the filter needs CAP_SYS_ADMIN (seccomp(2)); execve then drops it, because it is not in
-    # the bounding set.
-    until_exec = bounding | capability_mask({"SYS_ADMIN"})
-    return [
+def drop(
+    pod: Pod,
+    container: Container,
+    run: ContainerContext,
+    facts: Facts,
+    at: str,
+) -> list[s.NamespaceStep]:
+    """Return the steps from root with all capabilities to the container's own user with what it may have."""
+    security = effective(pod, container)
+    bounding = given_capabilities(security, facts)
+    unprivileged = forbids_new_privileges(security)
+    until_exec = bounding
+    if run.seccomp and not unprivileged:
+        # Without no_new_privs the filter needs CAP_SYS_ADMIN (seccomp(2)); execve then drops it, because it is not in
+        # the bounding set. With no_new_privs execve gives nothing that is not permitted before: so no more than that.
+        until_exec |= capability_mask({"SYS_ADMIN"})
+    user = origin(pod, at, container, "run_as_user", "runAsUser")
+    where = f"{at}.securityContext"
+    result: list[s.NamespaceStep] = []
+    if run.apparmor:
+        source = origin(pod, at, container, "app_armor_profile", "appArmorProfile")
+        result.append(s.ApplyAppArmor(proc=PROC, profile=run.apparmor, source=source))
+    result += [
         s.SetIdentity(
             uid=run.uid,
             gid=run.gid,
             groups=run.groups,
             stdio_owner=run.uid != 0,
-            source=f"{at}.image",
+            source=user or f"{at}.image",
         ),
         s.SetCapabilities(
-            bounding=bounding, until_exec=until_exec, names=capability_names(bounding)
+            bounding=bounding,
+            until_exec=until_exec,
+            names=capability_names(bounding),
+            source=f"{where}.privileged" if security.privileged else f"{where}.capabilities",
         ),
-        s.Chdir(path=directory, source=f"{at}.workingDir"),
-        s.LoadSeccomp(program=run.seccomp, profile="RuntimeDefault"),
-        s.CloseRange(),
     ]
+    if unprivileged:
+        result.append(s.NoNewPrivs(source=f"{where}.allowPrivilegeEscalation"))
+    result.append(s.Chdir(path=working_dir(container, run), source=f"{at}.workingDir"))
+    if run.seccomp:
+        result.append(
+            s.LoadSeccomp(
+                program=run.seccomp,
+                profile=run.seccomp_profile,
+                flags=run.seccomp_flags,
+                source=origin(pod, at, container, "seccomp_profile", "seccompProfile"),
+            )
+        )
+    result.append(s.CloseRange())
+    return result
 
 
 def working_dir(container: Container, run: ContainerContext) -> str:

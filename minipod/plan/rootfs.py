@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from minipod.api import Container, Pod
 from minipod.plan import steps as s
-from minipod.plan.context import Facts
+from minipod.plan.context import ContainerContext, Facts
 from minipod.plan.defaults import (
     DEVICE_LINKS,
     DEVICES,
@@ -14,20 +16,24 @@ from minipod.plan.defaults import (
     READONLY_PROC,
     TTY_GID,
 )
+from minipod.plan.security import effective, is_unmasked
 from minipod.plan.slots import CGROUPFS, DEV, MOUNT, PROC, ROOT, SHM, STDIN
 from minipod.plan.volumes import clean
 
 
-def root_mounts(pod: Pod, container: Container, facts: Facts) -> list[s.NamespaceStep]:
+def root_mounts(
+    pod: Pod, container: Container, run: ContainerContext, facts: Facts
+) -> list[s.NamespaceStep]:
     """Mount /proc, /sys, /dev and the cgroups."""
     own = {clean(mount.mount_path) for mount in container.volume_mounts}
     quiet = ("nosuid", "nodev", "noexec")
+    kept: tuple[str, ...] = quiet if container.security_context.privileged else ("ro", *quiet)
     result: list[s.NamespaceStep] = [
         s.Attach(slot=PROC, path="/proc", root=ROOT, create="directory", no_symlinks=True),
-        s.NewFilesystem(slot=MOUNT, type="sysfs", attributes=("ro", *quiet)),
+        s.NewFilesystem(slot=MOUNT, type="sysfs", attributes=kept),
         s.Attach(slot=MOUNT, path="/sys", root=ROOT, create="directory", no_symlinks=True),
     ]
-    result += _devices()
+    result += _devices(run)
     if not (container.stdin or container.tty):
         # Not the shim's /dev/null, which is the host's: the container's root could chmod what it has open.
         result.append(s.OpenFile(slot=STDIN, path="/dev/null", root=ROOT))
@@ -49,7 +55,7 @@ def root_mounts(pod: Pod, container: Container, facts: Facts) -> list[s.Namespac
             s.NewFilesystem(slot=MOUNT, type="mqueue", attributes=quiet),
             s.Attach(slot=MOUNT, path="/dev/mqueue", root=ROOT, no_symlinks=True),
         ]
-    result += _cgroup_mounts(facts)
+    result += _cgroup_mounts(facts, kept)
     return result
 
 
@@ -59,14 +65,17 @@ def etc_files(container: Container) -> list[s.NamespaceStep]:
     result: list[s.NamespaceStep] = []
     for name in ("hosts", "resolv.conf", "hostname"):
         if f"/etc/{name}" not in own:
+            # As containerd: with a read-only root these two are, too, and the kubelet's hosts file is not.
+            sealed = container.security_context.read_only_root_filesystem and name != "hosts"
+            attributes = ("ro",) if sealed else ()
             result += [
-                s.OpenTree(slot=MOUNT, path=f"/files/{name}", type="file"),
+                s.OpenTree(slot=MOUNT, path=f"/files/{name}", type="file", attributes=attributes),
                 s.Attach(slot=MOUNT, path=f"/etc/{name}", root=ROOT, create="file"),
             ]
     return result
 
 
-def _devices() -> list[s.NamespaceStep]:
+def _devices(run: ContainerContext) -> list[s.NamespaceStep]:
     result: list[s.NamespaceStep] = [
         s.NewFilesystem(
             slot=DEV,
@@ -81,17 +90,43 @@ def _devices() -> list[s.NamespaceStep]:
     ]
     result += [s.Symlink(path=f"/{name}", target=target, root=DEV) for name, target in DEVICE_LINKS]
     result += [s.Mkdir(path=f"/{name}", root=DEV) for name in ("pts", "shm", "mqueue")]
+    result += _host_devices(run)
     result.append(s.Attach(slot=DEV, path="/dev", root=ROOT, create="directory", no_symlinks=True))
     return result
 
 
-def _cgroup_mounts(facts: Facts) -> list[s.NamespaceStep]:
-    """Show the container its own cgroup, read-only: one mount on cgroup v2, one per hierarchy on v1."""
-    read_only = ("ro", "nosuid", "nodev", "noexec")
+def _host_devices(run: ContainerContext) -> list[s.NamespaceStep]:
+    """Make the devices of the host, but those that every container has of its own."""
+    own = {name for name, *_ in (*DEVICES, *DEVICE_LINKS)} | {"pts", "shm", "mqueue", "console"}
+    result: list[s.NamespaceStep] = []
+    made: set[str] = set()
+    for device in run.devices:
+        if device.path.split("/")[1] in own:
+            continue
+        directory = posixpath.dirname(device.path)
+        if directory != "/" and directory not in made:
+            made.add(directory)
+            result.append(s.Mkdir(path=directory, root=DEV, parents=True))
+        result.append(
+            s.Mknod(
+                path=device.path,
+                root=DEV,
+                major=device.major,
+                minor=device.minor,
+                mode=device.mode,
+                block=device.block,
+                owner=(device.uid, device.gid),
+            )
+        )
+    return result
+
+
+def _cgroup_mounts(facts: Facts, attributes: tuple[str, ...]) -> list[s.NamespaceStep]:
+    """Show the container its own cgroup: one mount on cgroup v2, one per hierarchy on v1."""
     v1 = [h for h in facts.hierarchies if h.version == 1]
     if not v1:
         return [
-            s.NewFilesystem(slot=MOUNT, type="cgroup2", attributes=read_only),
+            s.NewFilesystem(slot=MOUNT, type="cgroup2", attributes=attributes),
             s.Attach(slot=MOUNT, path="/sys/fs/cgroup", root=ROOT, no_symlinks=True),
         ]
     result: list[s.NamespaceStep] = [
@@ -107,21 +142,28 @@ def _cgroup_mounts(facts: Facts) -> list[s.NamespaceStep]:
     for hierarchy in v1:
         result += [
             s.NewFilesystem(
-                slot=MOUNT, type="cgroup", options=hierarchy.controllers, attributes=read_only
+                slot=MOUNT, type="cgroup", options=hierarchy.controllers, attributes=attributes
             ),
             s.Attach(
                 slot=MOUNT, path=f"/sys/fs/cgroup/{hierarchy.name}", root=ROOT, no_symlinks=True
             ),
         ]
-    result.append(s.SetMountAttributes(slot=CGROUPFS, what="/sys/fs/cgroup", attributes=("ro",)))
+    if "ro" in attributes:
+        step = s.SetMountAttributes(slot=CGROUPFS, what="/sys/fs/cgroup", attributes=("ro",))
+        result.append(step)
     return result
 
 
-def hide(facts: Facts) -> list[s.NamespaceStep]:
+def hide(pod: Pod, container: Container, facts: Facts) -> list[s.NamespaceStep]:
     """Mask and protect paths of /proc and /sys."""
-    # Read-only first: some paths are in both lists, and what masks them is no procfs any more.
-    return [
-        s.ReadonlyPaths(root=ROOT, paths=READONLY_PROC, on_proc=True),
-        s.MaskPaths(root=ROOT, paths=MASKED_PROC, on_proc=True),
-        s.MaskPaths(root=ROOT, paths=MASKED_SYS + facts.masked_sys),
-    ]
+    security = effective(pod, container)
+    result: list[s.NamespaceStep] = []
+    if not is_unmasked(security):
+        # Read-only first: some paths are in both lists, and what masks them is no procfs any more.
+        result += [
+            s.ReadonlyPaths(root=ROOT, paths=READONLY_PROC, on_proc=True),
+            s.MaskPaths(root=ROOT, paths=MASKED_PROC, on_proc=True),
+        ]
+    if not security.privileged:
+        result.append(s.MaskPaths(root=ROOT, paths=MASKED_SYS + facts.masked_sys))
+    return result

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from minipod.api import Pod, qos_class
 from minipod.api.amounts import is_set
+from minipod.api.sysctls import normal_name
 from minipod.plan import steps as s
 from minipod.plan.context import Facts, PodContext
 from minipod.plan.defaults import PAUSE_UID, POD_FILES_BYTES, POD_SYSCTLS, SHM_BYTES
 from minipod.plan.emptydir import empty_dir_mode, empty_dir_mounts
+from minipod.plan.ownership import give_volumes
 from minipod.plan.podvolumes import mount_volumes, open_images, prepare_images
 from minipod.plan.resources import class_cgroups, pod_writes
 from minipod.plan.volumes import in_sandbox
@@ -48,6 +50,7 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
         s.MakeDirectory(path=f"{context.run_dir}/exits"),
         s.MakeDirectory(path=context.log_dir, mode=0o755),
         *_volume_directories(pod, context),
+        *give_volumes(pod, context),
         *prepare_images(pod, context),
         *class_cgroups(context.parent, qos_class(pod), context.demand, facts),
         s.MakeCgroup(path=context.cgroup, writes=pod_writes(pod, facts), source=_resources(pod)),
@@ -166,14 +169,30 @@ def _mounts(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep
 
 
 def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
-    if pod.spec.host_network:
-        return []
-    return [
-        s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec")),
-        *(
+    result: list[s.NamespaceStep] = []
+    wanted = pod.spec.security_context.sysctls
+    if wanted or not pod.spec.host_network:
+        result.append(
+            s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec"))
+        )
+    if not pod.spec.host_network:
+        result += [
             s.Sysctl(proc=PROC, name=name, value=value, optional=True)
             for name, value in POD_SYSCTLS
-        ),
+        ]
+    result += [
+        s.Sysctl(
+            proc=PROC,
+            name=normal_name(sysctl.name),
+            value=sysctl.value,
+            source=f"spec.securityContext.sysctls[{i}]",
+        )
+        for i, sysctl in enumerate(wanted)
+    ]
+    if pod.spec.host_network:
+        return result
+    return [
+        *result,
         s.SetHostname(name=context.hostname, source="spec.hostname"),
         s.LinkUp(name="lo"),
         s.OpenFile(slot=NETNS, path="/proc/thread-self/ns/net"),

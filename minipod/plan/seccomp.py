@@ -27,6 +27,9 @@ MACHINES = ("x86_64", "aarch64")
 # removexattrat(2), Linux 6.13: the newest that the profile has an opinion about.
 NEWEST = 466
 
+# In a profile's place of such a number: the newest that its own rules mention.
+MENTIONED = -1
+
 # The system calls that a libseccomp of Debian 12 or Ubuntu 24.04 may not know by name. From 424 on, a number means the
 # same on all machines; uretprobe exists on x86_64 only.
 NUMBERS = {
@@ -53,8 +56,12 @@ NUMBERS = {
 class Operator(Enum):
     """How an argument, as an unsigned 64-bit number, is compared."""
 
+    NOT_EQUAL = "!="
     LESS = "<"
+    LESS_EQUAL = "<="
     EQUAL = "=="
+    GREATER_EQUAL = ">="
+    GREATER = ">"
     MASKED_EQUAL = "&"
 
 
@@ -64,7 +71,7 @@ class Comparison:
 
     Attributes:
         index: which argument, from 0.
-        operator: ``LESS`` and ``EQUAL`` compare it with *value*, ``MASKED_EQUAL`` compares its bits in *mask*.
+        operator: ``MASKED_EQUAL`` compares its bits in *mask* with *value*, the others all of it.
         value: what it is compared with.
         mask: the bits that count, for ``MASKED_EQUAL``.
     """
@@ -83,11 +90,13 @@ class Rule:
         name: the system call's name; rules for names that the machine lacks have no effect.
         errno: 0 to allow the call, else the error it gets.
         comparisons: what must hold, all of it, for the rule to apply.
+        action: ``SECCOMP_RET_*`` with its data, for what *errno* cannot say.
     """
 
     name: str
     errno: int = 0
     comparisons: tuple[Comparison, ...] = ()
+    action: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +106,18 @@ class Profile:
     Attributes:
         machine: as of ``uname -m``; a call through any other interface kills the process.
         default_errno: what a call gets for which no rule applies.
-        newest: numbers above this get ENOSYS.
+        newest: numbers above this get ENOSYS; :data:`MENTIONED`, or None for no such limit.
         rules: in order of their topics.
+        default_action: ``SECCOMP_RET_*`` with its data, for what *default_errno* cannot say.
+        interfaces: those of the machine's other interfaces that the rules hold for, too: X86, X32, ARM.
     """
 
     machine: str
     default_errno: int
-    newest: int
+    newest: int | None
     rules: tuple[Rule, ...]
+    default_action: int | None = None
+    interfaces: tuple[str, ...] = ()
 
 
 # What every container may call, by topic. Names that only one of the machines has are harmless on the other.

@@ -23,15 +23,14 @@ from minipod.plan import (
 )
 from minipod.pods import backoff, environment, resolve
 from minipod.pods.core import PodCore
+from minipod.pods.errors import CannotCreate, ConfigError
 from minipod.pods.execs import Execs
-from minipod.pods.record import ContainerRecord, Ended
+from minipod.pods.record import ContainerRecord, Ended, User
 from minipod.pods.status import container_id, exit_of, restarts
 from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import Process, Shim
 
 log = logging.getLogger(__name__)
-
-CONFIG_ERROR = "CreateContainerConfigError"
 
 
 class Containers:
@@ -107,11 +106,21 @@ class Containers:
         await self._discard_previous(record, shim)
         try:
             env = await environment.gather(core, container)
-        except environment.NotConfigured as error:
-            self._wait_for_config(record, error)
+        except ConfigError as error:
+            self._cannot_create(record, error)
             return
         if core.deleting:
             return
+        try:
+            run = resolve.container_context(
+                core.pod, container, image, record.attempt + 1, core.tools.filters, env
+            )
+            facts = core.tools.runtime.facts
+            steps = compile_container(core.pod, container, core.context(), run, facts)
+        except MinipodError as error:
+            self._cannot_create(record, error)
+            return
+        self._runs[record.name] = run
         now = core.now()
         if record.ended:
             ended = record.ended.finished
@@ -121,15 +130,9 @@ class Containers:
         record.attempt += 1
         record.state, record.reason, record.message = "starting", "ContainerCreating", ""
         record.started, record.next_start, record.image_id = now, None, image.id
+        record.user = User(run.uid, run.gid, list(run.groups))
         core.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
         try:
-            run = resolve.container_context(
-                image, container, record.attempt, core.tools.seccomp(), env
-            )
-            self._runs[record.name] = run
-            steps = compile_container(
-                core.pod, container, core.context(), run, core.tools.runtime.facts
-            )
             present = f"Container image {container.image!r} already present on machine"
             core.event("Normal", "Pulled", present, record.name)
             core.event("Normal", "Created", f"Created container: {record.name}", record.name)
@@ -161,16 +164,20 @@ class Containers:
         record.next_start = self._core.now() + backoff.INITIAL
         self._core.event("Warning", "ErrImageNeverPull", str(error), record.name)
 
-    def _wait_for_config(self, record: ContainerRecord, error: MinipodError) -> None:
-        record.reason, record.message = CONFIG_ERROR, error.what
-        record.next_start = self._core.now() + backoff.INITIAL
-        self._core.event("Warning", "Failed", f"Error: {error.what}", record.name)
-
     def object_changed(self) -> None:
         """Try at once what waited for an object: this may be the one."""
         for record in self._core.record.containers:
-            if record.state == "waiting" and record.reason == CONFIG_ERROR:
+            if record.state == "waiting" and record.reason == ConfigError.waiting:
                 record.next_start = self._core.now()
+
+    def _cannot_create(self, record: ContainerRecord, error: MinipodError) -> None:
+        """A container cannot be made as things are; it is no run of it, and will be tried again."""
+        kind = error if isinstance(error, CannotCreate) else CannotCreate
+        # The kubelet's own words where it has some; else what to do, too.
+        words = error.what if isinstance(error, ConfigError) else str(error)
+        record.reason, record.message = kind.waiting, words
+        record.next_start = self._core.now() + backoff.INITIAL
+        self._core.event("Warning", "Failed", f"Error: {words}", record.name)
 
     # ---- what the shim tells ----
 
@@ -268,10 +275,11 @@ class Containers:
         if record.name not in self._runs:
             image = resolve.find_image(core.tools.images, container)
             self._runs[record.name] = resolve.container_context(
-                image,
+                core.pod,
                 container,
+                image,
                 record.attempt,
-                core.tools.seccomp(),
+                core.tools.filters,
                 environment.remembered(core, container),
             )
         return record, self._runs[record.name], core.context(), core.shim

@@ -19,13 +19,13 @@ from minipod.api import ConfigMap, Container, Pod, Secret, StoredObject
 from minipod.api.amounts import Amounts
 from minipod.api.objects import EnvVar, FileKeySelector
 from minipod.api.objects.config import contents
-from minipod.errors import MinipodError
 from minipod.plan.command import expand
 from minipod.plan.resources import allocatable
 from minipod.plan.volumes import in_sandbox
 from minipod.pods.core import PodCore
 from minipod.pods.downward import Place, field_value, resource_value
 from minipod.pods.envfile import find_key, read_below
+from minipod.pods.errors import ConfigError
 from minipod.runtime.podroot import sandbox_root, volume_directory
 
 Env = dict[str, str]
@@ -39,7 +39,7 @@ class Lookup(Protocol):
         """Return the object, or None."""
 
 
-class NotConfigured(MinipodError):
+class NotConfigured(ConfigError):
     """The container cannot be started as long as something it refers to is missing: CreateContainerConfigError."""
 
 

@@ -14,6 +14,7 @@ from minipod.images import ImageStore
 from minipod.network import AddressPool
 from minipod.pods.demands import Demands
 from minipod.pods.record import PodRecord
+from minipod.runtime.filters import Filters
 from minipod.runtime.runtime import Runtime
 
 
@@ -60,7 +61,7 @@ class Tools:
         cgroup_parent: where this agent's pods live in each hierarchy.
         notes: what this machine cannot give a pod.
         demands: what all pods ask for together.
-        seccomp: returns the default filter, compiled once.
+        filters: makes the containers' system call filters.
         wall: the time of day in seconds since the epoch; a test's clock may stand still.
     """
 
@@ -72,6 +73,6 @@ class Tools:
     objects: Objects
     cgroup_parent: str
     notes: list[str]
-    seccomp: Callable[[], bytes]
+    filters: Filters
     demands: Demands = field(default_factory=Demands)
     wall: Callable[[], float] = time.time

@@ -21,6 +21,14 @@ class Ended(msgspec.Struct):
     container_id: str = ""
 
 
+class User(msgspec.Struct):
+    """Whom the first process of a run was started as, by number."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+
+
 class ContainerRecord(msgspec.Struct):
     """One container.
 
@@ -38,6 +46,7 @@ class ContainerRecord(msgspec.Struct):
         hooking: its program runs, and its postStart hook has not returned yet: it is still ``starting``.
         has_started: its startup probe has succeeded, or there is none; of the present run.
         ready: its readiness probe succeeds, or there is none; of the present run.
+        user: whom the present or last run was started as.
     """
 
     name: str
@@ -55,6 +64,7 @@ class ContainerRecord(msgspec.Struct):
     hooking: bool = False
     has_started: bool = False
     ready: bool = False
+    user: User | None = None
 
     @property
     def is_over(self) -> bool:

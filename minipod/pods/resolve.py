@@ -12,13 +12,20 @@ from types import MappingProxyType
 from minipod.api import Container, Pod, Problem, members
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
-from minipod.images import Image, ImageStore, resolve_user
+from minipod.images import Image, ImageStore
 from minipod.network import pod_link
 from minipod.plan import pod_cgroup
 from minipod.plan.command import argv
 from minipod.plan.context import ContainerContext, Demand, Link, PodContext
 from minipod.plan.resources import demand as demand_of
+from minipod.plan.security import effective
 from minipod.pods import names
+from minipod.pods.admission import refusals
+from minipod.pods.credentials import credentials
+from minipod.pods.errors import ConfigError
+from minipod.runtime import apparmor
+from minipod.runtime.filters import Filters
+from minipod.runtime.hostdevices import host_devices
 from minipod.runtime.runtime import host_path_type
 
 _EXPECTED = {
@@ -148,52 +155,72 @@ def with_images(context: PodContext, images: Mapping[str, Image]) -> PodContext:
 
 
 def container_context(
-    image: Image,
+    pod: Pod,
     container: Container,
+    image: Image,
     attempt: int,
-    seccomp: bytes,
+    filters: Filters,
     env: Mapping[str, str] = MappingProxyType({}),
 ) -> ContainerContext:
     """Return the decisions for run number *attempt* of *container*; *env* is what the manifest gives it.
 
     Raises:
-        MinipodError: the image's user does not exist in it, or its working directory is not acceptable.
+        ConfigError: it must not run as root and would.
+        MinipodError: the image's user does not exist in it, its working directory is not acceptable, or the seccomp
+            profile's file cannot be used.
     """
-    config = image.config
-    # A relative one is meant from the root, as with Docker, and would be looked up from there, too.
-    directory = config.working_dir and posixpath.normpath("/" + config.working_dir.lstrip("/"))
-    if f"{directory}/".startswith("/proc/"):
-        # A working directory below /proc can lead out of the container (runc CVE-2024-21626).
-        raise MinipodError(
-            f"image {container.image} has its working directory below /proc",
-            "set workingDir in the manifest",
-        )
-    identity = resolve_user(image, config.user)
+    config, security = image.config, effective(pod, container)
+    who = credentials(pod, container, image)
+    filter = filters.of(security)
     return ContainerContext(
         attempt=attempt,
         layers=image.layers,
         entrypoint=config.entrypoint,
         cmd=config.cmd,
         image_env=config.env,
-        working_dir=directory,
-        uid=identity.uid,
-        gid=identity.gid,
-        # With the primary one: a group that is only primary could be dropped to gain what is denied to it
-        # (CVE-2022-36109).
-        groups=tuple(dict.fromkeys((identity.gid, *identity.groups))),
-        home=identity.home,
-        seccomp=seccomp,
+        working_dir=_working_dir(image, container),
+        uid=who.uid,
+        gid=who.gid,
+        groups=who.groups,
+        home=who.home,
+        seccomp=filter.program,
         env=env,
+        seccomp_profile=filter.profile,
+        seccomp_flags=filter.flags,
+        apparmor=apparmor.profile_of(security),
+        devices=host_devices() if security.privileged else (),
     )
 
 
-def preflight(pod: Pod, images: ImageStore, source: str, lines: dict[str, int]) -> list[Problem]:
+def _working_dir(image: Image, container: Container) -> str:
+    """Return the image's working directory.
+
+    Raises:
+        MinipodError: it is not acceptable.
+    """
+    # A relative one is meant from the root, as with Docker, and would be looked up from there, too.
+    given = image.config.working_dir
+    directory = given and posixpath.normpath("/" + given.lstrip("/"))
+    if f"{directory}/".startswith("/proc/"):
+        # A working directory below /proc can lead out of the container (runc CVE-2024-21626).
+        raise MinipodError(
+            f"image {container.image} has its working directory below /proc",
+            "set workingDir in the manifest",
+        )
+    return directory
+
+
+def preflight(
+    pod: Pod, images: ImageStore, source: str, lines: dict[str, int], config: Config
+) -> list[Problem]:
     """Return everything that would keep *pod* from starting on this machine, before anything of it is created."""
     problems = []
 
     def add(path: str, error: MinipodError) -> None:
         problems.append(Problem(source, lines.get(path, lines.get("spec", 1)), path, str(error)))
 
+    for path, error in refusals(pod, config):
+        add(path, error)
     try:
         _host_paths(pod)
     except MinipodError as error:
@@ -202,7 +229,10 @@ def preflight(pod: Pod, images: ImageStore, source: str, lines: dict[str, int]) 
         container, path = found.container, found.path
         try:
             image = find_image(images, container)
-            container_context(image, container, 0, b"")
+            _working_dir(image, container)
+            credentials(pod, container, image)
+        except ConfigError:
+            pass  # as in Kubernetes: the pod is made, and its container waits
         except MinipodError as error:
             add(f"{path}.image", error)
             continue

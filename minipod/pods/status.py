@@ -11,7 +11,9 @@ from minipod.api import (
     ContainerStateTerminated,
     ContainerStateWaiting,
     ContainerStatus,
+    ContainerUser,
     HostIP,
+    LinuxContainerUser,
     Pod,
     PodCondition,
     PodIP,
@@ -91,7 +93,15 @@ def container_status(pod: Pod, record: ContainerRecord, image: str) -> Container
         if record.attempt >= 0
         else None,
         volume_mounts=mount_statuses(pod, record.name),
+        user=_user(record),
     )
+
+
+def _user(record: ContainerRecord) -> ContainerUser | None:
+    if record.user is None:
+        return None
+    who = record.user
+    return ContainerUser(LinuxContainerUser(who.uid, who.gid, list(who.groups)))
 
 
 def _conditions(

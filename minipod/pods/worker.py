@@ -17,6 +17,7 @@ from minipod.api import Pod
 from minipod.errors import MinipodError
 from minipod.plan import ContainerContext, PodContext, process_key
 from minipod.plan.resources import unmet
+from minipod.plan.security import lacking
 from minipod.pods import recovery
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
@@ -141,7 +142,8 @@ class PodWorker:
         """Compute the status and, when the pod has changed, save it; that tells the watchers."""
         tools = self.core.tools
         host_ip = tools.runtime.network.host_ip()
-        notes = tools.notes + unmet(self.pod, tools.runtime.facts)
+        facts = tools.runtime.facts
+        notes = [*tools.notes, *unmet(self.pod, facts), *lacking(self.pod, facts)]
         self.pod.status = pod_status(
             self.pod, self.record, host_ip=host_ip, notes=notes, now=self.core.now()
         )

@@ -8,9 +8,9 @@ import os
 import resource
 
 from minipod import native
+from minipod.api.capabilities import CAPABILITIES
 from minipod.errors import MinipodError
 from minipod.plan.context import Facts, Hierarchy
-from minipod.plan.defaults import CAPABILITIES
 
 USED_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "devices", "hugetlb")
 # Makes the agent plan as for an old kernel, so that the fallbacks are exercised on a new one:

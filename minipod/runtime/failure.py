@@ -51,6 +51,8 @@ _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
         errno.ENOENT,
     ): "there is no /dev/null in the container: mount no volume on /dev that has none",
     (s.NewFilesystem, errno.ENODEV): "this kernel lacks the filesystem",
+    (s.Sysctl, errno.ENOENT): "this kernel has no such sysctl in the pod's namespaces",
+    (s.Sysctl, errno.EINVAL): "the kernel does not take this value",
     (s.MakeCgroup, errno.EINVAL): "the kernel does not take this value",
     (
         s.Chdir,

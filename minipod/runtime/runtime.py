@@ -18,7 +18,7 @@ from minipod.errors import MinipodError
 from minipod.network import Network, PodLink
 from minipod.plan import steps as s
 from minipod.plan.context import Facts
-from minipod.runtime import failure
+from minipod.runtime import failure, ownership
 from minipod.runtime.cgroups import Cgroups
 from minipod.runtime.shim import Executables, LaunchFailed, Process, Shim, end_shims
 
@@ -74,6 +74,8 @@ class Runtime:
                     elif isinstance(step, s.AttachNetwork):
                         assert pause is not None, "a plan attaches what it has launched"
                         await self._attach(step, pause, admitted)
+                    elif isinstance(step, s.GiveToGroup):
+                        await asyncio.to_thread(_give_to_group, step)  # a volume may be large
                     else:
                         self._host_step(step)
         finally:
@@ -201,6 +203,12 @@ def _named(step: s.Step, origin: Origin) -> Iterator[None]:
         raise failure.host_step_failed(
             step, error, origin.whose, origin.lines, origin.source
         ) from error
+
+
+def _give_to_group(step: s.GiveToGroup) -> None:
+    ownership.give_to_group(
+        step.path, step.gid, read_only=step.read_only, on_root_mismatch=step.on_root_mismatch
+    )
 
 
 def _make_directory(step: s.MakeDirectory) -> None:

@@ -29,17 +29,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from minipod.plan.seccomp import NUMBERS, Operator, Profile, Rule
+from minipod.plan.seccomp import MENTIONED, NUMBERS, Operator, Profile, Rule
 
 # Part of every cache key: raise it when this module makes another program of the same profile.
-_FORMAT = 1
+_FORMAT = 2
 
 # linux/audit.h
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # linux/filter.h: struct sock_filter {u16 code; u8 jt, jf; u32 k}; linux/seccomp.h: offsets in struct seccomp_data.
 _INSTRUCTION = struct.Struct("=HBBI")
-_LOAD, _JUMP_EQUAL, _JUMP_GREATER, _RETURN = 0x20, 0x15, 0x25, 0x06
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x06
+_X32_BIT = 0x40000000  # arch/x86/include/uapi/asm/unistd.h
 _OFFSET_NUMBER, _OFFSET_ARCH = 0, 4
 _KILL_PROCESS, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 
@@ -129,28 +130,52 @@ def _compile(profile: Profile) -> bytes:
     import pyseccomp  # slow, see above
 
     arch = _AUDIT_ARCH[profile.machine]
-    program = pyseccomp.SyscallFilter(pyseccomp.ERRNO(profile.default_errno))
+    default = profile.default_action
+    program = pyseccomp.SyscallFilter(
+        pyseccomp.ERRNO(profile.default_errno) if default is None else default
+    )
     if arch != pyseccomp.system_arch():
         program.add_arch(arch)
         program.remove_arch(pyseccomp.Arch.NATIVE)
+    for interface in profile.interfaces:
+        program.add_arch(getattr(pyseccomp.Arch, interface))
     program.set_attr(pyseccomp.Attr.ACT_BADARCH, _KILL_PROCESS)
     program.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, _BINARY_TREE)
-    unnamed = []
+    unnamed, newest = [], 0
     for rule in profile.rules:
         number = pyseccomp.resolve_syscall(arch, rule.name)
+        newest = max(newest, number, NUMBERS.get(rule.name, 0))
         if number == _NAME_UNKNOWN:
             unnamed.append(rule)
-        elif number >= 0:  # another negative number: there is no such system call on this machine
+        elif number >= 0 or profile.interfaces:
+            # Another negative number: there is no such system call on this machine, but maybe in its other interfaces.
             _add(program, rule)
-    return b"".join(_prologue(profile, arch, unnamed)) + _export(program)
+    if profile.newest != MENTIONED:
+        newest = -1 if profile.newest is None else profile.newest
+    unnamed = [rule for rule in unnamed if _must_be_known(profile, rule)]
+    return b"".join(_prologue(profile, arch, newest, unnamed)) + _export(program)
+
+
+def _must_be_known(profile: Profile, rule: Rule) -> bool:
+    """Whether a rule for a name that libseccomp does not know matters.
+
+    In a profile from elsewhere it does not when it allows what is refused without it, too: as with runc.
+    """
+    if profile.default_action is None:
+        return True
+    return (rule.name in NUMBERS and not rule.comparisons) or rule.action != _ALLOW
 
 
 def _add(program: Any, rule: Rule) -> None:
     import pyseccomp
 
     operators = {
+        Operator.NOT_EQUAL: pyseccomp.NE,
         Operator.LESS: pyseccomp.LT,
+        Operator.LESS_EQUAL: pyseccomp.LE,
         Operator.EQUAL: pyseccomp.EQ,
+        Operator.GREATER_EQUAL: pyseccomp.GE,
+        Operator.GREATER: pyseccomp.GT,
         Operator.MASKED_EQUAL: pyseccomp.MASKED_EQ,
     }
     arguments = [
@@ -160,8 +185,13 @@ def _add(program: Any, rule: Rule) -> None:
         else pyseccomp.Arg(c.index, operators[c.operator], c.value)
         for c in rule.comparisons
     ]
-    action = pyseccomp.ERRNO(rule.errno) if rule.errno else pyseccomp.ALLOW
-    program.add_rule(action, rule.name, *arguments)
+    program.add_rule(_verdict(rule), rule.name, *arguments)
+
+
+def _verdict(rule: Rule) -> int:
+    if rule.action is not None:
+        return rule.action
+    return _ERRNO | rule.errno if rule.errno else _ALLOW
 
 
 def _export(program: Any) -> bytes:
@@ -171,18 +201,36 @@ def _export(program: Any) -> bytes:
         return file.read()
 
 
-def _prologue(profile: Profile, arch: int, unnamed: list[Rule]) -> Iterator[bytes]:
+def _prologue(profile: Profile, arch: int, newest: int, unnamed: list[Rule]) -> Iterator[bytes]:
     """Yield instructions that return, or fall through into libseccomp's, which load and check all anew."""
+    checks = list(_native_checks(profile, newest, unnamed))
     yield _INSTRUCTION.pack(_LOAD, 0, 0, _OFFSET_ARCH)
-    yield _INSTRUCTION.pack(_JUMP_EQUAL, 1, 0, arch)
-    yield _INSTRUCTION.pack(_RETURN, 0, 0, _KILL_PROCESS)
-    yield _INSTRUCTION.pack(_LOAD, 0, 0, _OFFSET_NUMBER)
-    yield _INSTRUCTION.pack(_JUMP_GREATER, 0, 1, profile.newest)
-    yield _INSTRUCTION.pack(_RETURN, 0, 0, _ERRNO | ENOSYS)
+    if profile.interfaces:
+        # What comes through another interface is for libseccomp alone: its numbers mean something else.
+        yield _INSTRUCTION.pack(_JUMP_EQUAL, 0, len(checks), arch)
+    else:
+        yield _INSTRUCTION.pack(_JUMP_EQUAL, 1, 0, arch)
+        yield _INSTRUCTION.pack(_RETURN, 0, 0, _KILL_PROCESS)
+    yield from checks
+
+
+def _native_checks(profile: Profile, newest: int, unnamed: list[Rule]) -> Iterator[bytes]:
+    tests = []
+    if newest >= 0:
+        tests += [
+            _INSTRUCTION.pack(_JUMP_GREATER, 0, 1, newest),
+            _INSTRUCTION.pack(_RETURN, 0, 0, _ERRNO | ENOSYS),
+        ]
     for rule in unnamed:
         if rule.name not in NUMBERS or rule.comparisons:
             raise ValueError(
                 f"system call {rule.name}: unknown to libseccomp {_library_version()} and to us"
             )
-        yield _INSTRUCTION.pack(_JUMP_EQUAL, 0, 1, NUMBERS[rule.name])
-        yield _INSTRUCTION.pack(_RETURN, 0, 0, _ERRNO | rule.errno if rule.errno else _ALLOW)
+        tests += [
+            _INSTRUCTION.pack(_JUMP_EQUAL, 0, 1, NUMBERS[rule.name]),
+            _INSTRUCTION.pack(_RETURN, 0, 0, _verdict(rule)),
+        ]
+    yield _INSTRUCTION.pack(_LOAD, 0, 0, _OFFSET_NUMBER)
+    if "X32" in profile.interfaces:
+        yield _INSTRUCTION.pack(_JUMP_GREATER_EQUAL, len(tests), 0, _X32_BIT)
+    yield from tests

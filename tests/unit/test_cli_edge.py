@@ -92,7 +92,7 @@ def test_every_setting_has_an_option() -> None:
     names = {param.name for param in root.params}
     assert {field.name for field in fields(Config)} <= names
     hidden = {param.name for param in root.params if getattr(param, "hidden", False)}
-    shown = root.get_help(typer.Context(root, info_name="minipod"))
+    shown = root.get_help(typer.Context(root, info_name="minipod")).replace("-\n  ", "-")
     for name in hidden:
         assert f"--{name.replace('_', '-')}" in shown
 

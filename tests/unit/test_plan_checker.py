@@ -25,6 +25,7 @@ from minipod.api import (
     Volume,
     VolumeMount,
 )
+from minipod.api.capabilities import CAPABILITIES
 from minipod.plan import (
     ContainerContext,
     Facts,
@@ -38,11 +39,11 @@ from minipod.plan import (
     pod_cgroup,
 )
 from minipod.plan import steps as s
-from minipod.plan.defaults import CAPABILITIES
 from minipod.pods.environment import prepared_env
 
 SLOTS = 1024  # MP_SLOTS of native/wire.h
 ALL_CAPABILITIES = (1 << len(CAPABILITIES)) - 1
+_SYS_ADMIN = 1 << CAPABILITIES.index("SYS_ADMIN")
 _MNT, _CGROUP = 0x00020000, 0x02000000
 
 # ---- what plans are compiled from ---------------------------------------------------------------
@@ -226,7 +227,7 @@ _AFTER_IDENTITY = (
 class _Process:
     """The state of the clone, as far as order matters."""
 
-    def __init__(self, launch: s.Launch) -> None:
+    def __init__(self, launch: s.Launch, unconfined: bool) -> None:
         self.slots = _Slots()
         _given_from_outside(launch, self.slots)
         self.own_mounts = False
@@ -234,6 +235,8 @@ class _Process:
         self.streams = _STREAMS[launch.kind]
         self.done: list[str] = []
         self.into_root = "SETNS" if launch.kind == "EXEC" else "PIVOT_ROOT"
+        self.unconfined = unconfined
+        self.bounding = self.permitted = 0
 
     def step(self, step: s.NamespaceStep) -> None:
         record = step.record()
@@ -320,6 +323,27 @@ def _capabilities(process: _Process, record: s.Record) -> None:
     assert "IDENTITY" in process.done, "the uid first: it needs CAP_SETUID"
     assert record.numbers[2] == 0, "inheritable stays empty"
     assert record.numbers[0] & ~record.numbers[1] == 0 or record.numbers[1] == 0
+    process.bounding, process.permitted = record.numbers[:2]
+
+
+def _no_new_privs(process: _Process, record: s.Record) -> None:
+    # Before the filter, which may then be loaded without a privilege; and execve gives at most what is permitted.
+    _after("CAPABILITIES")(process, record)
+    assert "SECCOMP" not in process.done, "no_new_privs before the filter"
+    assert process.permitted == process.bounding, "nothing is kept that exec could leave"
+
+
+def _seccomp(process: _Process, record: s.Record) -> None:
+    _after("CAPABILITIES", "CHDIR")(process, record)
+    if "NO_NEW_PRIVS" not in process.done:
+        kept = process.permitted & ~process.bounding
+        assert kept & ~_SYS_ADMIN == 0, "nothing is kept until exec but what the filter needs"
+        assert process.permitted & _SYS_ADMIN, "a filter needs CAP_SYS_ADMIN or no_new_privs"
+
+
+def _apparmor(process: _Process, record: s.Record) -> None:
+    _proc(process, record)
+    assert process.into_root in process.done, "the profile of the container's own exec"
 
 
 def _after(*ops: str) -> Callable[[_Process, s.Record], None]:
@@ -338,7 +362,8 @@ def _identity(process: _Process, record: s.Record) -> None:
 def _exec(process: _Process, record: s.Record) -> None:
     _after("IDENTITY", "CAPABILITIES", "CHDIR")(process, record)
     assert process.done[-1] == "CLOSE_RANGE", "close_range right before exec"
-    assert record.op == "EXEC_FD" or "SECCOMP" in process.done, "no exec without a filter"
+    filtered = record.op == "EXEC_FD" or "SECCOMP" in process.done
+    assert filtered or process.unconfined, "no exec without a filter, unless one is not wanted"
     if record.op == "EXEC_FD":
         process.slots.read(record.in_, "executable")
 
@@ -382,21 +407,22 @@ _RULES: dict[str, Callable[[_Process, s.Record], None]] = {
     "STDIO": _stdio,
     "IDENTITY": _identity,
     "CAPABILITIES": _capabilities,
-    "SECCOMP": _after("CAPABILITIES", "CHDIR"),
-    "NO_NEW_PRIVS": _after("CAPABILITIES"),
+    "SECCOMP": _seccomp,
+    "NO_NEW_PRIVS": _no_new_privs,
+    "APPARMOR": _apparmor,
     "CLOSE_RANGE": _after("CAPABILITIES", "CHDIR"),
     "EXEC": _exec,
     "EXEC_FD": _exec,
 }
 
 
-def check(launch: s.Launch, *, unread: tuple[str, ...] = ()) -> None:
-    """Run *launch* symbolically; *unread* are the leftovers that are fine.
+def check(launch: s.Launch, *, unread: tuple[str, ...] = (), unconfined: bool = False) -> None:
+    """Run *launch* symbolically; *unread* are the leftovers that are fine, *unconfined* does without a filter.
 
     Raises:
         AssertionError: with the step that the interpreter would stumble over.
     """
-    process = _Process(launch)
+    process = _Process(launch, unconfined)
     for index, step in enumerate(launch.steps):
         try:
             process.step(step)

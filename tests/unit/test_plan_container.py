@@ -19,11 +19,11 @@ from minipod.api import (
     Volume,
     VolumeMount,
 )
+from minipod.api.capabilities import CAPABILITIES
 from minipod.errors import UsageError
 from minipod.plan import Facts, compile_container
 from minipod.plan import steps as s
 from minipod.plan.defaults import (
-    CAPABILITIES,
     DEFAULT_CAPABILITIES,
     MASKED_PROC,
     MASKED_SYS,

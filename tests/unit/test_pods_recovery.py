@@ -182,7 +182,7 @@ async def test_a_back_off_goes_on(world: World, found: FakeShim) -> None:
     assert (of(worker).state, of(worker).attempt, of(worker).backoff) == ("running", 5, 160.0)
 
 
-async def test_a_host_path_that_has_vanished_fails_the_next_start(
+async def test_a_host_path_that_has_vanished_keeps_the_container_waiting(
     world: World, found: FakeShim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found.known.append(found.start("app/0"))
@@ -195,9 +195,11 @@ async def test_a_host_path_that_has_vanished_fails_the_next_start(
     worker.core.forget_context()
     found.exits("app/0", 0)
     await world.settle()
-    ended = of(worker).ended
-    assert ended and ended.reason == "StartError"
-    assert "/x does not exist" in ended.message
+    waiting = of(worker)
+    assert (waiting.state, waiting.attempt) == ("waiting", 0), "it is no run"
+    assert waiting.reason == "CreateContainerError"
+    assert "/x does not exist" in waiting.message
+    assert waiting.next_start and waiting.next_start > world.now, "it is tried again"
 
 
 async def test_a_shim_that_does_not_answer_is_ended(

@@ -15,20 +15,28 @@ from minipod.api import Container, ContainerPort, HostPathVolumeSource, Pod, Vol
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageConfig, ImageStore
-from minipod.pods import names, resolve
+from minipod.pods import credentials, names, resolve
+from minipod.runtime.filters import Filter, Filters
 from tests.unit.test_plan_checker import UID, pod
 from tests.unit.test_pods_worker import IMAGE
 
 CONFIG = Config()
 IMAGES = cast(ImageStore, {"img": IMAGE})
+FILTERS = cast(Filters, SimpleNamespace(of=lambda security: Filter(b"x", "RuntimeDefault")))
 
 
 @pytest.fixture(autouse=True)
 def root_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every image's user is root, and the host's files are two lines."""
     identity = SimpleNamespace(uid=0, gid=0, groups=(), home="/root")
-    monkeypatch.setattr(resolve, "resolve_user", lambda image, user: identity)
     monkeypatch.setattr(names, "_read", lambda path: "nameserver 192.0.2.53\n")
+    monkeypatch.setattr(credentials, "resolve_user", lambda image, user: identity)
+
+
+def of_image(made: Image) -> tuple[Pod, Container, Image]:
+    """Return a pod, its container, and the container's image."""
+    of = pod(Container(name="app", image="img"))
+    return of, of.spec.containers[0], made
 
 
 def image(**config: Any) -> Image:
@@ -52,9 +60,7 @@ def image(**config: Any) -> Image:
 )
 def test_a_working_directory_below_proc_is_refused(directory: str) -> None:
     with pytest.raises(MinipodError, match="working directory below /proc") as error:
-        resolve.container_context(
-            image(working_dir=directory), Container(name="app", image="img"), 0, b""
-        )
+        resolve.container_context(*of_image(image(working_dir=directory)), 0, FILTERS)
     assert "workingDir" in error.value.remedy
 
 
@@ -72,9 +78,7 @@ def test_a_working_directory_below_proc_is_refused(directory: str) -> None:
     ],
 )
 def test_other_working_directories_are_absolute(directory: str, expected: str) -> None:
-    made = resolve.container_context(
-        image(working_dir=directory), Container(name="app", image="img"), 3, b"x"
-    )
+    made = resolve.container_context(*of_image(image(working_dir=directory)), 3, FILTERS)
     assert made.working_dir == expected
     assert (made.attempt, made.seccomp, made.layers) == (3, b"x", ("/layer",))
 
@@ -152,7 +156,7 @@ def problems(of: Pod, images: dict[str, Image] | None = None) -> list[tuple[int,
     """Return line, path and words of what would keep *of* from starting."""
     lines = {"spec": 5, "spec.volumes": 6, "spec.containers[0].image": 9, "spec.containers[0]": 8}
     store = cast(ImageStore, {"img": IMAGE} if images is None else images)
-    found = resolve.preflight(of, store, "pod.yaml", lines)
+    found = resolve.preflight(of, store, "pod.yaml", lines, Config())
     return [(problem.line, problem.path, problem.message) for problem in found]
 
 

@@ -20,11 +20,12 @@ from minipod.errors import MinipodError, NotFound, StepFailed
 from minipod.images import Image, ImageConfig, ImageStore
 from minipod.network import AddressPool, PodLink
 from minipod.plan import steps as s
-from minipod.pods import containers, names, resolve
+from minipod.pods import containers, credentials, names
 from minipod.pods import worker as module
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, PodRecord
 from minipod.pods.worker import PodWorker
+from minipod.runtime.filters import Filter, Filters
 from minipod.runtime.runtime import Origin, Runtime
 from minipod.runtime.shim import Process, Shim
 from tests.unit.test_plan_checker import V2, launch_of, pod
@@ -235,7 +236,9 @@ class World:
             objects=self.objects,
             cgroup_parent="minipod",
             notes=[],
-            seccomp=lambda: b"",
+            filters=cast(
+                Filters, SimpleNamespace(of=lambda security: Filter(b"", "RuntimeDefault"))
+            ),
             wall=lambda: self.now,
         )
         self.syncs = 0
@@ -249,7 +252,7 @@ class World:
         for user in (module, containers):
             monkeypatch.setattr(user, "remove_tree", remove_tree)
         monkeypatch.setattr(names, "_read", lambda path: "nameserver 192.0.2.53\n")
-        monkeypatch.setattr(resolve, "resolve_user", lambda image, user: identity)
+        monkeypatch.setattr(credentials, "resolve_user", lambda image, user: identity)
 
     def worker(self, of: Pod | None = None, record: PodRecord | None = None) -> PodWorker:
         """Return a worker that does not run yet."""

@@ -37,7 +37,17 @@ class Object(msgspec.Struct, rename=camel, omit_defaults=True):
 
 
 _PRUNED = frozenset(
-    ("metadata", "spec", "status", "resources", "state", "lastState", "involvedObject", "source")
+    (
+        "metadata",
+        "spec",
+        "status",
+        "resources",
+        "securityContext",
+        "state",
+        "lastState",
+        "involvedObject",
+        "source",
+    )
 )
 """Structs that say nothing when empty, unlike ``emptyDir: {}``."""
 

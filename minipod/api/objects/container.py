@@ -11,6 +11,7 @@ from minipod.api.objects.env import EnvFromSource, EnvVar
 from minipod.api.objects.lifecycle import Lifecycle, Probe
 from minipod.api.objects.network import ContainerPort
 from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
+from minipod.api.objects.security import SecurityContext
 from minipod.api.objects.volumes import VolumeMount
 
 
@@ -32,6 +33,7 @@ class Container(Object):
     resize_policy: list[ContainerResizePolicy] = msgspec.field(default_factory=list)
     volume_mounts: list[VolumeMount] = msgspec.field(default_factory=list)
     image_pull_policy: str = ""
+    security_context: SecurityContext = msgspec.field(default_factory=SecurityContext)
     liveness_probe: Probe | None = None
     readiness_probe: Probe | None = None
     startup_probe: Probe | None = None
@@ -79,7 +81,9 @@ FIELDS: Tables = {
         ),
         "restartPolicy": no("str", "set spec.restartPolicy"),
         "restartPolicyRules": no("[ContainerRestartRule]", "set spec.restartPolicy"),
-        "securityContext": no("SecurityContext", inside=True),
+        "securityContext": yes(
+            "SecurityContext", doc="With which user and privileges the container runs."
+        ),
         "startupProbe": yes(
             "Probe",
             doc="Whether the container has started; the other probes wait for its success, and its failure kills "

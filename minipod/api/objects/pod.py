@@ -22,6 +22,7 @@ from minipod.api.objects.container import Container
 from minipod.api.objects.meta import ObjectMeta
 from minipod.api.objects.network import HostAlias, PodDNSConfig
 from minipod.api.objects.resources import ResourceRequirements
+from minipod.api.objects.security import PodSecurityContext
 from minipod.api.objects.status import PodStatus
 from minipod.api.objects.volumes import Volume
 
@@ -48,6 +49,7 @@ class PodSpec(Object):
     set_hostname_as_fqdn: bool = False
     host_aliases: list[HostAlias] = msgspec.field(default_factory=list)
     host_network: bool = False
+    security_context: PodSecurityContext = msgspec.field(default_factory=PodSecurityContext)
     host_pid: bool = False
     host_ipc: bool = False
     share_process_namespace: bool = False
@@ -127,7 +129,10 @@ FIELDS: Tables = {
         "schedulerName": inert("str", NO_SCHEDULER),
         "schedulingGates": inert("[PodSchedulingGate]", NO_SCHEDULER),
         "schedulingGroup": inert("PodSchedulingGroup", NO_SCHEDULER),
-        "securityContext": no("PodSecurityContext", inside=True),
+        "securityContext": yes(
+            "PodSecurityContext",
+            doc="With which users and privileges the pod's containers run, unless a container says otherwise.",
+        ),
         "serviceAccount": inert("str", NO_TOKEN),
         "serviceAccountName": inert("str", NO_TOKEN, kept=True),
         "setHostnameAsFQDN": yes(

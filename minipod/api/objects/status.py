@@ -51,6 +51,20 @@ class VolumeMountStatus(Object):
     recursive_read_only: str | None = None
 
 
+class LinuxContainerUser(Object):
+    """Whom a container's first process was started as; the process may have changed it since."""
+
+    uid: int = spelled_out(0)
+    gid: int = spelled_out(0)
+    supplemental_groups: list[int] = msgspec.field(default_factory=list)
+
+
+class ContainerUser(Object):
+    """Whom a container's first process was started as."""
+
+    linux: LinuxContainerUser | None = None
+
+
 class ContainerStatus(Object):
     """What a container is now, and was before its last restart.
 
@@ -66,6 +80,7 @@ class ContainerStatus(Object):
     image_id: str = ""
     container_id: str | None = None
     started: bool | None = None
+    user: ContainerUser | None = None
     allocated_resources: dict[str, str] = msgspec.field(default_factory=dict)
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
     volume_mounts: list[VolumeMountStatus] = msgspec.field(default_factory=list)

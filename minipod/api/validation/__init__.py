@@ -12,6 +12,7 @@ from minipod.api.objects import Pod
 from minipod.api.problems import Report
 from minipod.api.validation.meta import check_metadata
 from minipod.api.validation.pod import check_spec
+from minipod.api.validation.security import check_apparmor_annotations
 
 __all__ = ["validate"]
 
@@ -24,3 +25,4 @@ def validate(pod: Pod, report: Report) -> None:
     """
     check_metadata(pod.metadata, report)
     check_spec(pod.spec, report)
+    check_apparmor_annotations(pod, report)

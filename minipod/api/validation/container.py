@@ -12,6 +12,7 @@ from minipod.api.validation.mounts import check_mounts
 from minipod.api.validation.network import check_port
 from minipod.api.validation.resources import check_resize_policy, check_resources
 from minipod.api.validation.rules import label, under_proc, unique
+from minipod.api.validation.security import check_container_security
 from minipod.api.yaml import shown
 
 
@@ -31,6 +32,7 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
     check_resources(container.resources, f"{path}.resources", report)
     check_resize_policy(container, path, spec.restart_policy, report)
     check_mounts(container, path, spec, report)
+    check_container_security(container.security_context, f"{path}.securityContext", report)
 
 
 def _working_dir(working_dir: str, path: str, report: Report) -> None:

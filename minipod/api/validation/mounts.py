@@ -16,7 +16,7 @@ _OPTIONS = ("noexec", "nodev", "nosuid")
 def check_mounts(container: Container, path: str, spec: PodSpec, report: Report) -> None:
     """Check the volume mounts of a container."""
     volumes = {volume.name: volume for volume in spec.volumes}
-    privileged = False
+    privileged = bool(container.security_context.privileged)
     for index, mount in enumerate(container.volume_mounts):
         where = f"{path}.volumeMounts[{index}]"
         _volume_of(mount.name, f"{where}.name", volumes, report)

@@ -9,6 +9,7 @@ from minipod.api.validation.container import check_container
 from minipod.api.validation.network import check_host_ports, check_network
 from minipod.api.validation.resources import check_pod_resources
 from minipod.api.validation.rules import one_of, unique
+from minipod.api.validation.security import check_pod_security
 from minipod.api.validation.volumes import check_volume
 
 _RESTART_POLICIES = ("Always", "OnFailure", "Never")
@@ -18,6 +19,7 @@ def check_spec(spec: PodSpec, report: Report) -> None:
     """Check a pod's spec."""
     one_of(report, "spec.restartPolicy", spec.restart_policy, _RESTART_POLICIES)
     check_network(spec, report)
+    check_pod_security(spec, report)
     if spec.termination_grace_period_seconds < 0:
         report.error("spec.terminationGracePeriodSeconds", "must be 0 or more")
     if spec.host_pid and spec.share_process_namespace:

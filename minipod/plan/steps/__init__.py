@@ -21,6 +21,7 @@ from minipod.plan.steps.base import (
 from minipod.plan.steps.host import (
     AttachNetwork,
     CgroupWrite,
+    GiveToGroup,
     Launch,
     MakeCgroup,
     MakeDirectory,
@@ -45,6 +46,7 @@ from minipod.plan.steps.mounts import (
     WriteFile,
 )
 from minipod.plan.steps.privileges import (
+    ApplyAppArmor,
     Chdir,
     CloseRange,
     Exec,
@@ -80,6 +82,7 @@ __all__ = [
     "MOUNT_ATTRIBUTES",
     "NAMESPACES",
     "RLIMITS",
+    "ApplyAppArmor",
     "Attach",
     "AttachNetwork",
     "CgroupWrite",
@@ -87,6 +90,7 @@ __all__ = [
     "CloseRange",
     "Exec",
     "ExecPause",
+    "GiveToGroup",
     "Harden",
     "JoinCgroup",
     "Launch",

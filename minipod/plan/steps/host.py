@@ -31,6 +31,21 @@ class MakeHostPath(Step):
         return f"make {what} {self.path} on the host unless it is there"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveToGroup(Step):
+    """Give a volume to a group, with all that is in it (``fsGroup``); see ``runtime/ownership.py``."""
+
+    path: str
+    gid: int
+    read_only: bool = False
+    on_root_mismatch: bool = False
+
+    def describe(self) -> str:
+        bits = "u+r,g+r" if self.read_only else "ug+rw"
+        unless = " unless its top is so already" if self.on_root_mismatch else ""
+        return f"chgrp -R {self.gid} {self.path}, chmod {bits}, directories ug+x,g+s{unless}"
+
+
 @dataclass(frozen=True, slots=True)
 class CgroupWrite:
     """A value for a file of a cgroup; *optional* ones may be missing in this kernel."""

@@ -199,19 +199,25 @@ class Mkdir(NamespaceStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mknod(NamespaceStep):
-    """Make a character device node."""
+    """Make a device node, of *owner* (uid, gid)."""
 
     path: str
     root: int
     major: int
     minor: int
     mode: int = 0o666
+    block: bool = False
+    owner: tuple[int, int] = (0, 0)
 
     def describe(self) -> str:
-        return f"mknod {self.path} c {self.major} {self.minor} (mode {self.mode:04o})"
+        kind = "b" if self.block else "c"
+        whose = f", owner {self.owner[0]}:{self.owner[1]}" if self.owner != (0, 0) else ""
+        return f"mknod {self.path} {kind} {self.major} {self.minor} (mode {self.mode:04o}{whose})"
 
     def record(self) -> Record:
-        numbers = (0o020000 | self.mode, self.major, self.minor)
+        kind = FILE_TYPES["block" if self.block else "char"]
+        owner = self.owner[0] << 32 | self.owner[1]
+        numbers = (kind | self.mode, self.major, self.minor, owner)
         return Record("MKNOD", root=self.root, strings=(self.path,), numbers=numbers)
 
 

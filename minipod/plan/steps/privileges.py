@@ -9,6 +9,20 @@ from minipod.plan.steps.base import NamespaceStep, Record, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyAppArmor(NamespaceStep):
+    """Choose the AppArmor profile that the exec changes to (``aa_change_onexec(2)``), while we still may."""
+
+    proc: int
+    profile: str
+
+    def describe(self) -> str:
+        return f"AppArmor profile {self.profile} at exec"
+
+    def record(self) -> Record:
+        return Record("APPARMOR", in_=self.proc, strings=(self.profile,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetIdentity(NamespaceStep):
     """Become a user: supplementary groups first, then gid, then uid."""
 
@@ -78,12 +92,13 @@ class LoadSeccomp(NamespaceStep):
 
     program: bytes = field(repr=False)
     profile: str
+    flags: int = 0
 
     def describe(self) -> str:
         return f"seccomp {self.profile} ({len(self.program) // 8} BPF instructions)"
 
     def record(self) -> Record:
-        return Record("SECCOMP", strings=(self.program,), numbers=(0, len(self.program)))
+        return Record("SECCOMP", strings=(self.program,), numbers=(self.flags, len(self.program)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,14 +85,17 @@ class Sysctl(NamespaceStep):
     value: str
     optional: bool = False
 
+    @property
+    def path(self) -> str:
+        """Return where it is below /proc/sys; a slash in the name stands for a dot (``sysctl.d(5)``)."""
+        return self.name.translate(str.maketrans("./", "/."))
+
     def describe(self) -> str:
         return f"sysctl {self.name} = {self.value}"
 
     def record(self) -> Record:
         flags = ("OPTIONAL",) if self.optional else ()
-        return Record(
-            "SYSCTL", flags, in_=self.proc, strings=(self.name.replace(".", "/"), self.value)
-        )
+        return Record("SYSCTL", flags, in_=self.proc, strings=(self.path, self.value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
