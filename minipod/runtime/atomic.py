@@ -79,10 +79,15 @@ def write(
     """
     wanted = checked(files)
     current = _current(volume)
+    names = {path.partition("/")[0] for path in wanted}
     changed = not current or not _has(volume, current, wanted)
     if changed:
-        current = _replace(volume, wanted, own)
-    _link(volume, {path.partition("/")[0] for path in wanted})
+        new = _make(volume, wanted, own)
+        # Before the new files are shown: who is told of the change finds every name that they have.
+        _add_links(volume, names)
+        current = _show(volume, new)
+    _add_links(volume, names)
+    _drop_links(volume, names)
     _tidy(volume, current)
     return changed
 
@@ -171,35 +176,38 @@ def _reads(directory: int, path: str, data: bytes) -> bool:
 # ---- writing ----
 
 
-def _replace(volume: int, wanted: Mapping[str, File], own: Callable[[int], None]) -> str:
-    """Write a new directory and show it; return its name."""
-    name = _make(volume)
+def _make(volume: int, wanted: Mapping[str, File], own: Callable[[int], None]) -> str:
+    """Write a new directory; return its name."""
+    name = _new_name(volume)
+    directory = openat2(volume, name, _DIRECTORY, resolve=_STRICT)
     try:
-        directory = openat2(volume, name, _DIRECTORY, resolve=_STRICT)
-        try:
-            for path, file in wanted.items():
-                _write_file(directory, path, file)
-            # Not before now: what is half written is nobody's to read.
-            os.fchmod(directory, 0o755)
-            own(directory)
-        finally:
-            os.close(directory)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(_NEW_DATA, dir_fd=volume)
-        os.symlink(name, _NEW_DATA, dir_fd=volume)
-        os.rename(_NEW_DATA, DATA, src_dir_fd=volume, dst_dir_fd=volume)
+        for path, file in wanted.items():
+            _write_file(directory, path, file)
+        # Not before now: what is half written is nobody's to read.
+        os.fchmod(directory, 0o755)
+        own(directory)
     except BaseException:
         _discard(volume, name)
         raise
+    finally:
+        os.close(directory)
     return name
 
 
-def _make(volume: int) -> str:
+def _new_name(volume: int) -> str:
     while True:
         name = f"{time.strftime('..%Y_%m_%d_%H_%M_%S', time.gmtime())}.{secrets.randbelow(10**10)}"
         with contextlib.suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=volume)
             return name
+
+
+def _show(volume: int, name: str) -> str:
+    """Have ``..data`` lead to directory *name*, from one instant to the next."""
+    _discard(volume, _NEW_DATA)
+    os.symlink(name, _NEW_DATA, dir_fd=volume)
+    os.rename(_NEW_DATA, DATA, src_dir_fd=volume, dst_dir_fd=volume)
+    return name
 
 
 def _write_file(directory: int, path: str, file: File) -> None:
@@ -237,16 +245,20 @@ def _directories(directory: int, parts: list[str]) -> int:
 # ---- the visible names, and what is left over ----
 
 
-def _link(volume: int, names: set[str]) -> None:
-    """Have a link into ``..data`` for each of *names*, and for nothing else."""
-    for name in _names(volume):
-        if not name.startswith("..") and not (
-            name in names and _target(volume, name) == f"{DATA}/{name}"
-        ):
-            _discard(volume, name)
+def _add_links(volume: int, names: set[str]) -> None:
+    """Have a link into ``..data`` for each of *names*."""
     for name in names:
-        with contextlib.suppress(FileExistsError):
-            os.symlink(f"{DATA}/{name}", name, dir_fd=volume)
+        target = f"{DATA}/{name}"
+        if _target(volume, name) != target:
+            _discard(volume, name)
+            os.symlink(target, name, dir_fd=volume)
+
+
+def _drop_links(volume: int, names: set[str]) -> None:
+    """Remove what is visible besides *names*."""
+    for name in os.listdir(volume):
+        if not name.startswith("..") and name not in names:
+            _discard(volume, name)
 
 
 def _target(volume: int, name: str) -> str:
@@ -258,13 +270,9 @@ def _target(volume: int, name: str) -> str:
 
 def _tidy(volume: int, current: str) -> None:
     """Remove the directories of earlier writers, also of those that were killed."""
-    for name in _names(volume):
+    for name in os.listdir(volume):
         if name.startswith("..") and name not in (DATA, current):
             _discard(volume, name)
-
-
-def _names(volume: int) -> list[str]:
-    return os.listdir(volume)
 
 
 def _discard(volume: int, name: str) -> None:

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
@@ -395,6 +396,8 @@ static int verb_read(char **arguments) {
     if (n < 0) return failed("read");
     if (n == 0) break;
   }
+  close(fd);
+  text[length] = 0;
   printf("{");
   put_pair("text", text);
   printf("}");
@@ -789,6 +792,24 @@ static int verb_signal_log(char **arguments) {
   }
 }
 
+/* Says when it watches a volume that is written atomically, then what a file of it says each time it is replaced. */
+static int verb_watch(char **arguments) {
+  _Alignas(struct inotify_event) char events[4096];
+  int fd = inotify_init1(IN_CLOEXEC);
+  if (fd < 0 || inotify_add_watch(fd, arguments[0], IN_MOVED_TO) < 0) return failed("inotify");
+  printf("{\"watching\":true}");
+  done();
+  for (;;) {
+    ssize_t n = read(fd, events, sizeof events);
+    if (n <= 0) return failed("read");
+    for (char *at = events; at < events + n;) {
+      const struct inotify_event *event = (const struct inotify_event *)at;
+      if (event->len && strcmp(event->name, "..data") == 0) verb_read(arguments + 1);
+      at += sizeof *event + event->len;
+    }
+  }
+}
+
 static int verb_stdin_echo(char **arguments) {
   char buffer[65536];
   (void)arguments;
@@ -835,6 +856,7 @@ static const struct {
     {"try-syscall", 1, 7, verb_try_syscall},
     {"udp-send", 3, 4, verb_udp_send},
     {"udp-serve", 1, 2, verb_udp_serve},
+    {"watch", 2, 2, verb_watch},
     {"write", 2, 2, verb_write},
 };
 

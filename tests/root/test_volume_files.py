@@ -8,7 +8,11 @@ import contextlib
 import errno
 import json
 import os
+import random
 import re
+import select
+import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,14 +24,6 @@ from tests.features import requires
 from tests.instance import Instance, Json
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
-
-# Says one line per change of a volume: "seen" once it listens, then what the file has.
-WATCH = """
-exec 2>&1
-inotifyd - /v:y </dev/null | while read event path name; do
-  [ "$name" = ..data ] && echo "now $(cat /v/key)"
-done &
-"""
 
 
 def config_map(name: str, data: Json, **more: object) -> Json:
@@ -59,6 +55,14 @@ def forget(instance: Instance, kind: str, *names: str) -> None:
             instance.call("delete", {"kind": kind, "names": [name], "namespace": "default"})
 
 
+READY = '{"watching":true}'
+
+
+def now(text: str) -> str:
+    """Return what a container that watches says when the file ``key`` has become *text*."""
+    return json.dumps({"text": text}, separators=(",", ":"))
+
+
 def volume(**source: Json) -> Json:
     return {"volumes": [{"name": "v", **source}]}
 
@@ -79,6 +83,19 @@ def until_event(instance: Instance, name: str, text: str) -> None:
             found = event["object"]
             if text in f"{found['reason']}: {found['message']}":
                 return
+
+
+@contextlib.contextmanager
+def said(instance: Instance, name: str, container: str = "c0") -> Iterator[Iterator[str]]:
+    """Give the lines that a container writes, as it writes them."""
+    request = {"verb": "logs", "pod": name, "container": container, "follow": True}
+    with call(instance.config, request, start=False, timeout=30) as answer:
+        yield (event["log"]["text"] for event in answer if "log" in event)
+
+
+def watch(instance: Instance, name: str, source: Json) -> None:
+    """Start pod *name*, whose container watches volume *source*."""
+    instance.start_pod(name, at(command=["/probe", "watch", "/v", "/v/key"]), **volume(**source))
 
 
 @pytest.fixture
@@ -253,3 +270,261 @@ def test_sub_path(node: Instance) -> None:
     node.exec("p", "sh", "-c", "until grep second /v/key; do sleep 0.01; done")
     assert node.probe("p", "read", "/etc/one", container="c1") == {"text": "first"}, "as Kubernetes"
     assert node.probe("p", "write", "/etc/one", "x", container="c1")["errno"] == errno.EROFS
+
+
+# ---- what changes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["configMap", "secret", "projected"])
+def test_a_running_container_sees_a_change(node: Instance, kind: str) -> None:
+    def write(text: str) -> None:
+        apply(node, secret("o", key=text) if kind == "secret" else config_map("o", {"key": text}))
+
+    write("first")
+    source: Json = {"name": "o"}
+    if kind == "secret":
+        source = {"secretName": "o"}
+    elif kind == "projected":
+        source = {"sources": [{"configMap": {"name": "o"}}]}
+    watch(node, "p", {kind: source})
+    before = node.exec("p", "readlink", "/v/..data").stdout
+    with said(node, "p") as lines:
+        assert next(lines) == READY
+        write("second")
+        assert next(lines) == now("second")
+        write("third")
+        assert next(lines) == now("third")
+    assert node.exec("p", "readlink", "/v/..data").stdout != before
+    assert len(node.probe("p", "list", "/v")) == 3, "the old files are gone"
+
+
+def test_nothing_is_written_when_nothing_changed(node: Instance) -> None:
+    apply(node, config_map("c", {"key": "same"}), config_map("other", {"key": "1"}))
+    node.start_pod("p", at(), **volume(configMap={"name": "c"}))
+    before = node.exec("p", "readlink", "/v/..data").stdout
+    apply(node, config_map("other", {"key": "2"}))
+    again = config_map("c", {"key": "same"})
+    again["metadata"]["labels"] = {"new": "label"}
+    apply(node, again)
+    node.start_pod("q", at(), **volume(configMap={"name": "c"}))
+    assert node.exec("p", "readlink", "/v/..data").stdout == before
+
+
+def test_keys_come_and_go(node: Instance) -> None:
+    apply(node, config_map("c", {"key": "1", "old": "x"}))
+    watch(node, "p", {"configMap": {"name": "c"}})
+    with said(node, "p") as lines:
+        assert next(lines) == READY
+        apply(node, config_map("c", {"key": "2", "new": "y"}))
+        assert next(lines) == now("2")
+    node.exec("p", "sh", "-c", "while [ -L /v/old ] || ! [ -L /v/new ]; do sleep 0.01; done")
+    assert {"key", "new"} < set(node.probe("p", "list", "/v"))
+    assert node.probe("p", "read", "/v/new") == {"text": "y"}
+
+
+def test_a_deleted_object_leaves_the_files(node: Instance) -> None:
+    apply(node, config_map("c", {"key": "kept"}))
+    node.start_pod("p", at(), **volume(configMap={"name": "c"}))
+    forget(node, "configmaps", "c")
+    until_event(
+        node, "p", 'FailedMount: MountVolume.SetUp failed for volume "v" : configmap "c" not found'
+    )
+    assert node.probe("p", "read", "/v/key") == {"text": "kept"}
+
+
+def test_an_optional_object_may_come_later(node: Instance) -> None:
+    watch(node, "p", {"secret": {"secretName": "s", "optional": True}})
+    assert set(node.probe("p", "list", "/v/..data")) == set()
+    with said(node, "p") as lines:
+        assert next(lines) == READY
+        apply(node, secret("s", key="here"))
+        assert next(lines) == now("here")
+
+
+# ---- what is missing --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "first", "then", "words"),
+    [
+        (
+            {"configMap": {"name": "o"}},
+            None,
+            config_map("o", {"key": "x"}),
+            'configmap "o" not found',
+        ),
+        ({"secret": {"secretName": "o"}}, None, secret("o", key="x"), 'secret "o" not found'),
+        (
+            {"projected": {"sources": [{"secret": {"name": "o"}}]}},
+            None,
+            secret("o", key="x"),
+            'secret "o" not found',
+        ),
+        (
+            {"configMap": {"name": "o", "items": [{"key": "key", "path": "key"}]}},
+            config_map("o", {"other": "y"}),
+            config_map("o", {"key": "x"}),
+            "references non-existent config key: key",
+        ),
+        (
+            {"secret": {"secretName": "o", "items": [{"key": "key", "path": "key"}]}},
+            secret("o", other="y"),
+            secret("o", key="x"),
+            "references non-existent secret key: key",
+        ),
+    ],
+    ids=["configMap", "secret", "projected", "config-key", "secret-key"],
+)
+def test_a_pod_waits_for_what_is_missing(
+    node: Instance, source: Json, first: Json | None, then: Json, words: str
+) -> None:
+    if first:
+        apply(node, first)
+    node.create("p", at(command=["cat", "/v/key"]), **volume(**source))
+    until_event(node, "p", f'FailedMount: MountVolume.SetUp failed for volume "v" : {words}')
+    pod = node.pod("p")
+    assert pod["status"]["phase"] == "Pending"
+    assert (
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
+    )
+    assert "podIP" not in pod["status"], "as with a kubelet, there is no sandbox yet"
+    apply(node, then)
+    node.until("p", lambda pod: pod["status"]["phase"] == "Succeeded")
+    assert node.output("p") == "x\n"
+
+
+def test_a_waiting_pod_can_be_deleted(node: Instance) -> None:
+    node.create("p", at(), **volume(configMap={"name": "nowhere"}))
+    until_event(node, "p", "FailedMount")
+    node.delete("p")
+
+
+def test_keys_that_cannot_both_be_files(node: Instance) -> None:
+    apply(node, config_map("c", {"a": "1"}))
+    sources = [
+        {"configMap": {"name": "c"}},
+        {"downwardAPI": {"items": [{"path": "a/b", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+    ]
+    node.create("p", at(command=["cat", "/v/a/b"]), **volume(projected={"sources": sources}))
+    until_event(node, "p", "'a' is a file, and the directory of 'a/b'")
+    apply(node, config_map("c", {"z": "1"}))
+    node.until("p", lambda pod: pod["status"]["phase"] == "Succeeded")
+    assert node.output("p") == "p\n"
+
+
+# ---- what survives ----------------------------------------------------------------------------------------------
+
+
+def test_it_survives_a_restart_and_not_the_pod(node: Instance) -> None:
+    apply(node, config_map("c", {"key": "x"}))
+    script = "cat /v/key; sleep 1000"
+    node.start_pod(
+        "p",
+        at(command=["sh", "-c", script]),
+        restartPolicy="Always",
+        **volume(configMap={"name": "c"}),
+    )
+    before = node.exec("p", "readlink", "/v/..data").stdout
+    os.kill(node.pid("p"), signal.SIGKILL)
+    node.until(
+        "p",
+        lambda pod: (
+            (one := pod["status"]["containerStatuses"][0])["restartCount"] == 1
+            and "running" in one["state"]
+        ),
+    )
+    assert node.exec("p", "readlink", "/v/..data").stdout == before, "the volume is the same"
+    forget(node, "configmaps", "c")
+    os.kill(node.pid("p"), signal.SIGKILL)
+    node.until("p", lambda pod: pod["status"]["containerStatuses"][0]["restartCount"] == 2)
+
+
+def agent_pid(instance: Instance) -> int:
+    done, _ = instance.call("agent-status", {})
+    return int(done["pid"])
+
+
+def kill_agent(instance: Instance) -> None:
+    """Kill the agent and wait for its end; the next command starts another."""
+    pid = agent_pid(instance)
+    fd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([fd], [], [])
+    os.close(fd)
+
+
+def test_another_agent_goes_on(instance: Instance, test_archive: Path) -> None:
+    node = instance
+    node.load(test_archive)
+    apply(node, config_map("c", {"key": "first"}), secret("s", key="mine"))
+    watch(node, "p", {"configMap": {"name": "c"}})
+    node.create("waits", at(command=["cat", "/v/key"]), **volume(secret={"secretName": "late"}))
+    until_event(node, "waits", "FailedMount")
+    before = node.exec("p", "readlink", "/v/..data").stdout
+    with said(node, "p") as lines:
+        assert next(lines) == READY
+    kill_agent(node)
+    node.cli("get", "pods")
+    assert node.exec("p", "readlink", "/v/..data").stdout == before, "it is as it should be"
+    with said(node, "p") as lines:
+        assert next(lines) == READY
+        apply(node, config_map("c", {"key": "second"}))
+        assert next(lines) == now("second")
+    apply(node, secret("late", key="x"))
+    node.until("waits", lambda pod: pod["status"]["phase"] == "Succeeded")
+
+
+def test_a_change_while_no_agent_runs(instance: Instance, test_archive: Path) -> None:
+    """As when an agent was killed between the store's transaction and the files."""
+    node = instance
+    node.load(test_archive)
+    apply(node, config_map("c", {"key": "first"}))
+    watch(node, "p", {"configMap": {"name": "c"}})
+    with said(node, "p") as lines:
+        assert next(lines) == READY
+    kill_agent(node)
+    with sqlite3.connect(f"{node.config.root_dir}/state.db") as db:
+        (text,) = db.execute("SELECT object FROM objects WHERE kind = 'ConfigMap'").fetchone()
+        db.execute("UPDATE objects SET object = ?", (text.replace("first", "second"),))
+    db.close()
+    node.cli("get", "pods")
+    with said(node, "p") as lines:
+        assert [next(lines), next(lines)] == [READY, now("second")]
+
+
+def test_an_agent_killed_while_it_writes(instance: Instance, test_archive: Path) -> None:
+    """Whatever instant it dies at, a container sees whole files, and the next agent ends what it began."""
+    node = instance
+    node.load(test_archive)
+    size = 200_000
+    versions = [chr(ord("a") + i) * size for i in range(8)]
+    apply(node, config_map("c", {"one": versions[0], "two": versions[0]}))
+    script = """
+    while cd / && cd -P /v/..data; do
+      a=$(md5sum one) b=$(md5sum two)
+      [ "${a% *}" = "${b% *}" ] || { [ -e one ] && [ -e two ] && echo torn; }
+    done 2>/dev/null"""
+    node.start_pod("p", at(command=["sh", "-c", script]), **volume(configMap={"name": "c"}))
+    for version in versions[1:]:
+        data = {"one": version, "two": version}
+        request = {
+            "verb": "create",
+            "apply": True,
+            "manifest": json.dumps(config_map("c", data)),
+            "source": "test",
+            "namespace": "default",
+        }
+        pid = agent_pid(node)
+        fd = os.pidfd_open(pid)
+        # It is killed somewhere in what it does after its answer: each round hits another instant.
+        with call(node.config, request, start=False, timeout=30) as answer:
+            answer.finish()
+        select.select([fd], [], [], random.uniform(0, 0.005))
+        os.kill(pid, signal.SIGKILL)
+        select.select([fd], [], [])
+        os.close(fd)
+        node.cli("get", "pods")
+        assert node.exec("p", "head", "-c", "1", "/v/one").stdout == version[0]
+        names = node.probe("p", "list", "/v")
+        assert len(names) == 4, f"rubbish is left: {names}"
+    assert node.output("p") == ""

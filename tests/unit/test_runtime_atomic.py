@@ -171,7 +171,7 @@ def test_a_very_deep_path(tmp_path: Path) -> None:
 
 # ---- killed at any point ---------------------------------------------------------------------------------------
 
-CALLS = ("mkdir", "openat2", "fchown", "fchmod", "symlink", "rename", "unlink", "rmdir", "listdir")
+CALLS = ("mkdir", "fchown", "fchmod", "symlink", "rename", "unlink", "rmdir", "listdir")
 
 
 class Killed(BaseException):
@@ -276,3 +276,19 @@ def test_a_failure_leaves_the_old_files(tmp_path: Path) -> None:
         write(fd, files(a="2"), fail)
     assert seen(tmp_path) == {"a": b"1"}
     assert len(os.listdir(tmp_path)) == 3
+
+
+def test_all_names_are_there_when_the_change_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, files(a="1", old="1"))
+    rename, shown = os.rename, []
+
+    def looking(*arguments: Any, **options: Any) -> None:
+        shown.append({name for name in os.listdir(tmp_path) if not name.startswith("..")})
+        rename(*arguments, **options)
+
+    monkeypatch.setattr(os, "rename", looking)
+    put(tmp_path, files(a="2", new="2"))
+    assert shown == [{"a", "old", "new"}]
+    assert set(seen(tmp_path)) == {"a", "new"}
