@@ -225,6 +225,12 @@ def preflight(
         _host_paths(pod)
     except MinipodError as error:
         add("spec.volumes", error)
+    for i, volume in enumerate(pod.spec.volumes):
+        if volume.image:
+            try:
+                find_reference(images, volume.image.reference)
+            except MinipodError as error:
+                add(f"spec.volumes[{i}].image.reference", error)
     for found in members(pod):
         container, path = found.container, found.path
         try:
