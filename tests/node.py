@@ -39,6 +39,8 @@ def manifest(
     """Return a pod; *command* is what its one container ``c`` executes, unless *containers* are given."""
     if containers is None:
         containers = [{"name": "c", "command": command or FOREVER}]
+    if init := spec.get("initContainers"):
+        spec["initContainers"] = [{"image": IMAGE, **container} for container in init]
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -107,9 +109,9 @@ def wait_for(
 
 def container(pod: Json, name: str = "c") -> Json:
     """Return the status of a container."""
-    found: Json = next(
-        status for status in pod["status"]["containerStatuses"] if status["name"] == name
-    )
+    status = pod["status"]
+    every = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    found: Json = next(each for each in every if each["name"] == name)
     return found
 
 

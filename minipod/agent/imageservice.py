@@ -112,6 +112,7 @@ class ImageService:
                 elif "error" in line:
                     raise _loader_error(line["error"])
                 elif "done" in line:
+                    self._manager.image_came()
                     return {"references": line["done"]}
             stderr = (await worker.stderr.read()).decode(errors="replace").strip().splitlines()
             raise MinipodError(

@@ -35,8 +35,8 @@ from minipod.images import ImageStore
 from minipod.network import AddressPool, Network
 from minipod.pods.demands import Demands
 from minipod.pods.manager import PodManager
+from minipod.pods.order import TERMINAL
 from minipod.pods.ports import Tools
-from minipod.pods.status import TERMINAL
 from minipod.runtime import facts as probe
 from minipod.runtime import scope
 from minipod.runtime.cgroups import Cgroups

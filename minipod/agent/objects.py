@@ -16,7 +16,7 @@ from minipod.agent.store import Store
 from minipod.api import Pod, StoredObject, from_dict, to_dict
 from minipod.api.registry import RULES
 from minipod.kinds import KINDS
-from minipod.pods.status import timestamp
+from minipod.pods.times import timestamp
 
 Key = tuple[str, str, str]
 Heard = Callable[[str, str, str], None]

@@ -25,7 +25,8 @@ from minipod.plan.steps import Step
 from minipod.pods import environment, logs, resolve
 from minipod.pods.downward import Place
 from minipod.pods.manager import PodManager
-from minipod.pods.status import TERMINAL, exit_of
+from minipod.pods.order import TERMINAL
+from minipod.pods.status import exit_of
 from minipod.pods.worker import PodWorker
 from minipod.runtime.runtime import Origin
 

@@ -23,7 +23,7 @@ import msgspec
 from minipod.api import Event, EventSource, ObjectMeta, ObjectReference, Pod, from_dict, to_dict
 from minipod.errors import MinipodError
 from minipod.pods.record import PodRecord
-from minipod.pods.status import timestamp
+from minipod.pods.times import timestamp
 
 EVENT_TTL = 3600.0  # seconds, as kube-apiserver's --event-ttl
 _SCHEMA = """

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from minipod.api.objects import Container, Pod
+from minipod.api.objects import Container, Pod, PodSpec
 from minipod.errors import NotFound
 
 Kind = Literal["init", "app", "ephemeral"]
@@ -36,6 +36,11 @@ class Member:
         return self.container.name
 
     @property
+    def is_sidecar(self) -> bool:
+        """Whether it is an init container that goes on beside the others (Kubernetes, "Sidecar containers")."""
+        return self.kind == "init" and self.container.restart_policy == "Always"
+
+    @property
     def event_path(self) -> str:
         """Return how an event names it: ``spec.containers{web}``."""
         return f"{self.path.partition('[')[0]}{{{self.name}}}"
@@ -43,7 +48,14 @@ class Member:
 
 def members(pod: Pod) -> Iterator[Member]:
     """Yield all containers of *pod*: init containers, then the app's, then ephemeral ones, each in their order."""
-    for i, container in enumerate(pod.spec.containers):
+    return members_of(pod.spec)
+
+
+def members_of(spec: PodSpec) -> Iterator[Member]:
+    """Yield all containers of a pod's spec, as :func:`members` does."""
+    for i, container in enumerate(spec.init_containers):
+        yield Member(container, "init", f"spec.initContainers[{i}]")
+    for i, container in enumerate(spec.containers):
         yield Member(container, "app", f"spec.containers[{i}]")
 
 

@@ -7,6 +7,7 @@ The rules are those of ``k8s.io/kubernetes/pkg/apis/core/v1/defaults.go``.
 from __future__ import annotations
 
 from minipod.api.amounts import fill_requests
+from minipod.api.containers import members
 from minipod.api.objects import (
     AppArmorProfile,
     Container,
@@ -17,10 +18,19 @@ from minipod.api.objects import (
 
 
 def fill_defaults(pod: Pod) -> None:
-    """Fill in, in place: requests from limits, host ports, emptyDir, and probes."""
-    for container in pod.spec.containers:
+    """Fill in, in place: requests from limits, host ports, emptyDir, probes, pull policies, message files."""
+    for container in (member.container for member in members(pod)):
         _fill_lifecycle(container)
         _fill_apparmor(pod, container)
+        container.image_pull_policy = container.image_pull_policy or _pull_policy(container.image)
+        # An empty string is what Kubernetes takes for "not given".
+        default = Container()
+        container.termination_message_path = (
+            container.termination_message_path or default.termination_message_path
+        )
+        container.termination_message_policy = (
+            container.termination_message_policy or default.termination_message_policy
+        )
         for port in container.ports:
             if pod.spec.host_network and not port.host_port:
                 port.host_port = port.container_port
@@ -46,6 +56,13 @@ def _fill_apparmor(pod: Pod, container: Container) -> None:
     value = pod.metadata.annotations.get(APPARMOR_ANNOTATION + container.name)
     if value is not None and container.security_context.app_armor_profile is None:
         container.security_context.app_armor_profile = apparmor_profile(value)
+
+
+def _pull_policy(image: str) -> str:
+    """Return when *image* is fetched unless the manifest says so: always for the tag latest, which is the default."""
+    name, _, digest = image.partition("@")
+    tag = name.rsplit("/", 1)[-1].partition(":")[2]
+    return "Always" if tag == "latest" or not (tag or digest) else "IfNotPresent"
 
 
 def _fill_lifecycle(container: Container) -> None:

@@ -14,15 +14,18 @@ from minipod.plan.resources import class_cgroups
 from minipod.plan.sandbox import KEY as SANDBOX_KEY
 from minipod.plan.sandbox import compile_sandbox
 from minipod.plan.slots import (
+    TERMINATION,
     class_cgroup,
     container_cgroup,
     container_dir,
     pod_cgroup,
     process_key,
+    termination_file,
 )
 
 __all__ = [
     "SANDBOX_KEY",
+    "TERMINATION",
     "ContainerContext",
     "Demand",
     "Facts",
@@ -40,4 +43,5 @@ __all__ = [
     "pod_cgroup",
     "process_key",
     "render_text",
+    "termination_file",
 ]

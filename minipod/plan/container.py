@@ -17,7 +17,7 @@ from minipod.plan.context import ContainerContext, Facts, PodContext
 from minipod.plan.defaults import PATH
 from minipod.plan.privileges import drop, join_v1, limits, stdio, working_dir
 from minipod.plan.resources import container_writes
-from minipod.plan.rootfs import etc_files, hide, root_mounts
+from minipod.plan.rootfs import etc_files, hide, message_file, root_mounts
 from minipod.plan.slots import (
     JOIN,
     MAX_VOLUME_MOUNTS,
@@ -53,6 +53,7 @@ def compile_container(
         *root_mounts(pod, container, run, facts),
         *volume_mounts(pod, container, context, at),
         *etc_files(container),
+        *message_file(container, run.attempt, at),
         *hide(pod, container, facts),
         *_pivot(container, run, at),
         *_finish(pod, container, context, run, facts, at),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from minipod.api import Pod, Volume, parse_bytes
+from minipod.api import Pod, Volume, members, parse_bytes
 from minipod.plan import steps as s
 from minipod.plan.context import Facts
 from minipod.plan.resources import pod_memory_limit
@@ -21,7 +21,7 @@ def empty_dir_mode(volume: Volume) -> int:
 def empty_dir_mounts(pod: Pod, facts: Facts, *, tree: int, mount: int) -> list[s.NamespaceStep]:
     """Mount them below ``/volumes`` of the sandbox's root, which is in slot *tree*; *mount* is a free slot."""
     result: list[s.NamespaceStep] = []
-    shared = {m.name for c in pod.spec.containers for m in c.volume_mounts if propagates(m)}
+    shared = {m.name for c in members(pod) for m in c.container.volume_mounts if propagates(m)}
     for i, volume in enumerate(pod.spec.volumes):
         if not in_sandbox(volume):
             continue
@@ -83,8 +83,8 @@ def page_size(pod: Pod, medium: str) -> int:
     prefix = "hugepages-"
     sizes = {
         parse_bytes(name.removeprefix(prefix))
-        for container in pod.spec.containers
-        for name in container.resources.limits
+        for member in members(pod)
+        for name in member.container.resources.limits
         if name.startswith(prefix)
     }
     return sizes.pop() if len(sizes) == 1 else 0

@@ -17,7 +17,17 @@ from minipod.plan.defaults import (
     TTY_GID,
 )
 from minipod.plan.security import effective, is_unmasked
-from minipod.plan.slots import CGROUPFS, DEV, MOUNT, PROC, ROOT, SHM, STDIN
+from minipod.plan.slots import (
+    CGROUPFS,
+    DEV,
+    MOUNT,
+    PROC,
+    ROOT,
+    SHM,
+    STDIN,
+    TERMINATION,
+    termination_file,
+)
 from minipod.plan.volumes import clean
 
 
@@ -73,6 +83,25 @@ def etc_files(container: Container) -> list[s.NamespaceStep]:
                 s.Attach(slot=MOUNT, path=f"/etc/{name}", root=ROOT, create="file"),
             ]
     return result
+
+
+def message_file(container: Container, attempt: int, at: str) -> list[s.NamespaceStep]:
+    """The file for the container's last words, which the agent reads when it has ended."""
+    name = termination_file(container.name, attempt)
+    where = f"{at}.terminationMessagePath"
+    return [
+        s.OpenFile(slot=MOUNT, path=TERMINATION),
+        s.WriteFile(path=f"/{name}", root=MOUNT, content="", mode=0o666),
+        s.OpenTree(slot=MOUNT, path=f"{TERMINATION}/{name}", type="file", source=where),
+        s.Attach(
+            slot=MOUNT,
+            path=container.termination_message_path,
+            root=ROOT,
+            create="file",
+            no_symlinks=clean(container.termination_message_path).startswith("/dev/"),
+            source=where,
+        ),
+    ]
 
 
 def _devices(run: ContainerContext) -> list[s.NamespaceStep]:

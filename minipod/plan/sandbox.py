@@ -8,11 +8,18 @@ from minipod.api.amounts import is_set
 from minipod.api.sysctls import normal_name
 from minipod.plan import steps as s
 from minipod.plan.context import Facts, PodContext
-from minipod.plan.defaults import PAUSE_UID, POD_FILES_BYTES, POD_SYSCTLS, SHM_BYTES
+from minipod.plan.defaults import (
+    PAUSE_UID,
+    POD_FILES_BYTES,
+    POD_SYSCTLS,
+    SHM_BYTES,
+    TERMINATION_BYTES,
+)
 from minipod.plan.emptydir import empty_dir_mode, empty_dir_mounts
 from minipod.plan.ownership import give_volumes
 from minipod.plan.podvolumes import mount_volumes, open_images, prepare_images
 from minipod.plan.resources import class_cgroups, pod_writes
+from minipod.plan.slots import TERMINATION
 from minipod.plan.volumes import in_sandbox
 
 # fd slots of the sandbox's launch; CGROUP is filled by the agent's fd where the clone is born in its cgroup.
@@ -153,6 +160,17 @@ def _mounts(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep
             content=context.hostname + "\n",
             source="spec.hostname",
         ),
+    ]
+    # A filesystem of its own, so that whoever fills it takes nothing from the files above.
+    result += [
+        s.Mkdir(path=TERMINATION, root=TREE),
+        s.NewFilesystem(
+            slot=MOUNT,
+            type="tmpfs",
+            options=("mode=0755", f"size={TERMINATION_BYTES}"),
+            attributes=("nosuid", "nodev", "noexec"),
+        ),
+        s.Attach(slot=MOUNT, path=TERMINATION, root=TREE, no_symlinks=True),
     ]
     if not pod.spec.host_ipc:
         result += [

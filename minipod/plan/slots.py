@@ -12,6 +12,7 @@ EXEC_STDIO = (0, 1, 2)  # an exec brings its own stdin, stdout and stderr first
 TREES = 16
 MAX_VOLUME_MOUNTS = 1000  # what MP_SLOTS of native/wire.h leaves
 
+TERMINATION = "/termination"  # in the sandbox's root: the containers' termination messages
 SANDBOX_NAMESPACES = ("mnt", "net", "uts", "ipc")
 
 
@@ -28,6 +29,11 @@ def class_cgroup(parent: str, quality: QosClass) -> str:
 def pod_cgroup(parent: str, pod: Pod) -> str:
     """Return the cgroup of *pod*, by its class; a pod's class never changes."""
     return f"{class_cgroup(parent, qos_class(pod))}/pod{pod.metadata.uid}"
+
+
+def termination_file(container: str, attempt: int) -> str:
+    """Return the name of the message file of one run of a container, in ``TERMINATION``."""
+    return f"{container}.{attempt}"
 
 
 def container_cgroup(pod_cgroup: str, container: str, attempt: int) -> str:

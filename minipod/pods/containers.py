@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 from functools import partial
 
-from minipod.api import default_container, member
+from minipod.api import Container, default_container, member, members
 from minipod.errors import MinipodError, NotFound
 from minipod.plan import (
     ContainerContext,
@@ -21,37 +22,51 @@ from minipod.plan import (
     container_dir,
     process_key,
 )
-from minipod.pods import backoff, environment, resolve
+from minipod.pods import backoff, environment, order, resolve
 from minipod.pods.core import PodCore
 from minipod.pods.errors import CannotCreate, ConfigError
 from minipod.pods.execs import Execs
+from minipod.pods.messages import Messages
 from minipod.pods.record import ContainerRecord, Ended, User
-from minipod.pods.status import container_id, exit_of, restarts
+from minipod.pods.status import container_id, exit_of
 from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import Process, Shim
 
 log = logging.getLogger(__name__)
 
+PULL_SHOWN = 1.0  # seconds for which a failed pull is shown as such, before it is shown as waiting for the next
+IMAGE_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff")
+
 
 class Containers:
-    """Starts a pod's containers and hears of their ends."""
+    """Starts a pod's containers and hears of their ends.
+
+    Attributes:
+        execs: the commands that run in them.
+        messages: where they leave their last words.
+        on_running: called when a run has begun, and again for one that an agent finds which comes back.
+        on_over: called when a run has ended, with ``record.ended`` set, before it is decided what follows.
+    """
 
     def __init__(self, core: PodCore) -> None:
         self._core = core
         self._runs: dict[str, ContainerContext] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
         self.execs = Execs()
-        known = {record.name for record in core.record.containers}
-        for container in core.pod.spec.containers:
-            if container.name not in known:
-                core.record.containers.append(ContainerRecord(container.name))
+        self.messages = Messages()
+        self.on_running: Callable[[ContainerRecord], None] = lambda record: None
+        self.on_over: Callable[[ContainerRecord], None] = lambda record: None
+        known = {record.name: record for record in core.record.containers}
+        core.record.containers = [
+            known.get(member.name) or ContainerRecord(member.name) for member in members(core.pod)
+        ]
 
     # ---- starting ----
 
     def start_due(self) -> None:
-        """Start every container whose time has come; they start side by side."""
+        """Start every container whose turn and time have come; they start side by side."""
         now = self._core.now()
-        for record in self._core.record.containers:
+        for record in order.startable(self._core.pod, self._core.record):
             due = record.next_start is not None and record.next_start <= now
             if record.state == "waiting" and due and record.name not in self._starting:
                 task = asyncio.ensure_future(self._start(record))
@@ -62,7 +77,7 @@ class Containers:
         """Return when the next container is to be started, if one is."""
         due = [
             record.next_start
-            for record in self._core.record.containers
+            for record in order.startable(self._core.pod, self._core.record)
             if record.state == "waiting"
             and record.next_start is not None
             and record.name not in self._starting
@@ -99,7 +114,7 @@ class Containers:
         try:
             image = resolve.find_image(core.tools.images, container)
         except NotFound as error:
-            self._wait_for_image(record, error)
+            self._wait_for_image(record, container, error)
             return
         shim = core.shim
         assert shim is not None, "a container starts in a sandbox"
@@ -109,7 +124,7 @@ class Containers:
         except ConfigError as error:
             self._cannot_create(record, error)
             return
-        if core.deleting:
+        if core.deleting or order.is_ending(core.pod, core.record):
             return
         try:
             run = resolve.container_context(
@@ -131,7 +146,10 @@ class Containers:
         record.state, record.reason, record.message = "starting", "ContainerCreating", ""
         record.started, record.next_start, record.image_id = now, None, image.id
         record.user = User(run.uid, run.gid, list(run.groups))
+        record.sandbox, record.pulls, record.next_pull = core.record.sandbox, 0, 0.0
         core.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
+        # What a launch has left that was announced before and never came to be.
+        self.messages.discard(record)
         try:
             present = f"Container image {container.image!r} already present on machine"
             core.event("Normal", "Pulled", present, record.name)
@@ -153,16 +171,45 @@ class Containers:
         if record.attempt < 0:
             return
         core = self._core
+        self.messages.discard(record)
         await shim.forget(process_key(record.name, record.attempt))
         await remove_tree(container_dir(core.directory, record.name, record.attempt))
         cgroup = core.cgroup_of(record)
         await core.tools.runtime.cgroups.kill(cgroup)
         await core.tools.runtime.cgroups.remove(cgroup)
 
-    def _wait_for_image(self, record: ContainerRecord, error: NotFound) -> None:
-        record.reason, record.message = "ErrImageNeverPull", str(error)
-        record.next_start = self._core.now() + backoff.INITIAL
-        self._core.event("Warning", "ErrImageNeverPull", str(error), record.name)
+    def _wait_for_image(
+        self, record: ContainerRecord, container: Container, error: NotFound
+    ) -> None:
+        """The image is not there: say so as a kubelet does, and look again.
+
+        There is no registry, so a look at the store is all that a pull can be. It costs nothing: while the kubelet
+        would wait to pull again, the store is still looked at every 10 s.
+        """
+        event, now, image = self._core.event, self._core.now(), container.image
+        record.next_start = now + backoff.INITIAL
+        if container.image_pull_policy == "Never":
+            record.reason = "ErrImageNeverPull"
+            record.message = f'Container image "{image}" is not present with pull policy of Never'
+            event("Warning", "ErrImageNeverPull", record.message, record.name)
+        elif now >= record.next_pull:
+            record.reason, record.message = "ErrImagePull", str(error)
+            delay = min(backoff.MAXIMUM, backoff.INITIAL * 2**record.pulls)
+            record.pulls, record.next_pull = record.pulls + 1, now + delay
+            record.next_start = now + PULL_SHOWN
+            event("Warning", "Failed", f'Failed to pull image "{image}": {error}', record.name)
+        else:
+            record.reason, record.message = "ImagePullBackOff", f'Back-off pulling image "{image}"'
+            record.next_start = min(record.next_pull, record.next_start)
+            event("Normal", "BackOff", record.message, record.name)
+        event("Warning", "Failed", f"Error: {record.reason}", record.name)
+
+    def image_came(self) -> None:
+        """An image has come into the store: it may be what some container waits for."""
+        for record in self._core.record.containers:
+            if record.state == "waiting" and record.reason in IMAGE_REASONS:
+                record.next_start = self._core.now()
+                self._core.wake.set()
 
     def object_changed(self) -> None:
         """Try at once what waited for an object: this may be the one."""
@@ -193,6 +240,7 @@ class Containers:
             return
         record.state, record.pid, record.started = "running", process.pid, process.started
         self._core.event("Normal", "Started", f"Started container {record.name}", record.name)
+        self.on_running(record)
         self._core.wake.set()
 
     def on_failed(self, process: Process) -> None:
@@ -222,7 +270,9 @@ class Containers:
         if core.pod.spec.share_process_namespace or core.pod.spec.host_pid:
             # Its other processes do not end with it, as they would with a PID namespace of their own.
             core.spawn(core.tools.runtime.cgroups.kill(core.cgroup_of(record)))
-        self.ended(record, Ended(code, reason, process.started, process.finished, number))
+        path = f"{core.log_dir}/{record.name}/{record.attempt}.log"
+        message = self.messages.read(core.spec(record.name), record, path, code)
+        self.ended(record, Ended(code, reason, process.started, process.finished, number, message))
         core.wake.set()
 
     def lost(self, record: ContainerRecord) -> None:
@@ -235,14 +285,17 @@ class Containers:
         """Take down how a run ended, and decide whether and when there is another."""
         core = self._core
         ended.container_id = container_id(core.uid, record.name, record.attempt)
-        record.ended, record.pid = ended, 0
-        if core.deleting or not restarts(core.pod, ended.exit_code):
+        record.previous, record.ended, record.pid = record.ended, ended, 0
+        record.stop_by, record.stop_why = None, ""
+        self.on_over(record)
+        again = order.restarts(core.pod, core.member(record.name), ended.exit_code)
+        if core.deleting or not again or order.is_ending(core.pod, core.record):
             record.state, record.next_start = "ended", None
             return
         wait = backoff.delay(record.backoff, record.backoff_updated, ended.finished)
         record.state = "waiting"
         record.next_start = ended.finished + wait
-        record.reason = "CrashLoopBackOff" if wait else "ContainerCreating"
+        record.reason = "CrashLoopBackOff" if wait else ""
         record.message = ""
         if wait:
             meta = core.pod.metadata
@@ -252,6 +305,23 @@ class Containers:
             )
             words = f"Back-off restarting failed container {record.name}"
             core.event("Warning", "BackOff", words, record.name)
+
+    def give_up(self) -> None:
+        """Nothing is started any more: what waited for another run has had its last."""
+        for record in self._core.record.containers:
+            if record.state == "waiting":
+                record.next_start = None
+                if record.ended is not None:
+                    record.state = "ended"
+
+    def rewind(self) -> None:
+        """There is a new sandbox: init containers do their work again."""
+        for found, record in order.pairs(self._core.pod, self._core.record):
+            if found.kind == "init" and record.state == "ended" and record.ended is not None:
+                finished = record.ended.finished
+                wait = backoff.delay(record.backoff, record.backoff_updated, finished)
+                record.state, record.reason, record.message = "waiting", "", ""
+                record.next_start = finished + wait
 
     # ---- commands in running containers ----
 

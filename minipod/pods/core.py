@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 
 import msgspec
 
-from minipod.api import Container, Pod, member, to_dict
+from minipod.api import Container, Member, Pod, member, to_dict
 from minipod.errors import MinipodError
 from minipod.plan import PodContext, container_cgroup, pod_cgroup
 from minipod.pods import resolve
@@ -64,6 +64,10 @@ class PodCore:
     def spec(self, name: str) -> Container:
         """Return what the manifest says of container *name*."""
         return member(self.pod, name).container
+
+    def member(self, name: str) -> Member:
+        """Return container *name* with its place in the pod."""
+        return member(self.pod, name)
 
     # ---- telling ----
 

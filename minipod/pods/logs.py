@@ -77,6 +77,21 @@ def read(path: str) -> Iterator[Line]:
                     yield line
 
 
+def tail(path: str, size: int) -> Iterator[Line]:
+    """Yield the lines in about the last *size* bytes of a log that is there now, over its newest rotation."""
+    for file in _files(path)[-2:]:
+        with contextlib.suppress(FileNotFoundError), open(file, "rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            if end > size:
+                log.seek(end - size)
+                log.readline()  # the first is cut
+            else:
+                log.seek(0)
+            for raw in log:
+                if line := parse_line(raw):
+                    yield line
+
+
 def last(lines: Iterator[Line], count: int) -> list[Line]:
     """Return the last *count* whole lines: parts of one line count as one."""
     kept: deque[list[Line]] = deque(maxlen=count) if count else deque(maxlen=1)

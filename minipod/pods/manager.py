@@ -12,9 +12,10 @@ import uuid
 from minipod.api import Pod
 from minipod.errors import AlreadyExists, NotFound
 from minipod.network import PodLink, pod_link
+from minipod.pods.order import TERMINAL
 from minipod.pods.ports import Tools
 from minipod.pods.record import PodRecord
-from minipod.pods.status import TERMINAL, timestamp
+from minipod.pods.times import timestamp
 from minipod.pods.worker import PodWorker
 from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import end_shims, shim_pods
@@ -110,6 +111,11 @@ class PodManager:
                 await asyncio.sleep(10)
         if self._workers.get(key) is worker:
             del self._workers[key]
+
+    def image_came(self) -> None:
+        """Tell the pods that there is a new image: some may wait for it."""
+        for worker in self._workers.values():
+            worker.image_came()
 
     async def stop(self) -> None:
         """Let go of all pods, which go on."""

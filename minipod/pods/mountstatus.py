@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from minipod.api import Pod, VolumeMountStatus
+from minipod.api import Container, VolumeMountStatus
 
 
-def mount_statuses(pod: Pod, name: str) -> list[VolumeMountStatus]:
-    """Return ``status.containerStatuses[].volumeMounts`` of container *name*.
+def mount_statuses(container: Container) -> list[VolumeMountStatus]:
+    """Return ``status.containerStatuses[].volumeMounts`` of *container*.
 
     Of a read-only mount it says whether the mounts below are read-only, too: IfPossible has been decided.
     """
@@ -18,8 +18,6 @@ def mount_statuses(pod: Pod, name: str) -> list[VolumeMountStatus]:
             read_only=mount.read_only,
             recursive_read_only=_recursive(mount.recursive_read_only) if mount.read_only else None,
         )
-        for container in pod.spec.containers
-        if container.name == name
         for mount in container.volume_mounts
     ]
 

@@ -40,6 +40,7 @@ class ContainerRecord(msgspec.Struct):
         pid: of the running process, in the host's PID namespace.
         started: when the present run began.
         ended: how the last run ended, once one has.
+        previous: how the run before that ended.
         next_start: when it is to be started, while it waits; None when it is not.
         backoff, backoff_updated: see ``backoff.py``.
         image_id: the id of the image that it runs.
@@ -47,6 +48,11 @@ class ContainerRecord(msgspec.Struct):
         has_started: its startup probe has succeeded, or there is none; of the present run.
         ready: its readiness probe succeeds, or there is none; of the present run.
         user: whom the present or last run was started as.
+        pulls: how often in a row its image could not be had.
+        next_pull: when that is tried again.
+        sandbox: number of the sandbox in which the present or last run began; -1 before the first.
+        stop_by: when it is killed, once it is to be stopped; of the present run.
+        stop_why: why it is stopped, for the event; "" for the usual words.
     """
 
     name: str
@@ -57,6 +63,7 @@ class ContainerRecord(msgspec.Struct):
     pid: int = 0
     started: float = 0.0
     ended: Ended | None = None
+    previous: Ended | None = None
     next_start: float | None = 0.0
     backoff: float = 0.0
     backoff_updated: float = 0.0
@@ -65,11 +72,24 @@ class ContainerRecord(msgspec.Struct):
     has_started: bool = False
     ready: bool = False
     user: User | None = None
+    pulls: int = 0
+    next_pull: float = 0.0
+    sandbox: int = -1
+    stop_by: float | None = None
+    stop_why: str = ""
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended and will not be started again."""
         return self.state == "ended"
+
+
+class Failure(msgspec.Struct):
+    """Why a pod as a whole has failed; *by* is when what still runs of it is killed."""
+
+    reason: str
+    message: str
+    by: float
 
 
 class PodRecord(msgspec.Struct):
@@ -80,10 +100,12 @@ class PodRecord(msgspec.Struct):
         sandbox_up: a sandbox exists, or did when the record was written.
         sandbox_failures: sandboxes that could not be made, one after the other.
         address: the sandbox's address in the pool, or "".
-        containers: in the order of the manifest.
+        containers: in the order of the manifest, init containers first.
         source, lines: where the manifest was written.
         volume_images: per image volume of the present or last sandbox, the image's id.
         delete_by: when its containers are killed, once it is being deleted.
+        failure: why it is stopped and counts as failed, whatever its containers' ends.
+        stop_by: when its sidecars are killed, once the other containers have ended.
     """
 
     sandbox: int = -1
@@ -95,6 +117,8 @@ class PodRecord(msgspec.Struct):
     lines: dict[str, int] = msgspec.field(default_factory=dict)
     volume_images: dict[str, str] = msgspec.field(default_factory=dict)
     delete_by: float | None = None
+    failure: Failure | None = None
+    stop_by: float | None = None
 
     def container(self, name: str) -> ContainerRecord:
         """Return the record of container *name*."""

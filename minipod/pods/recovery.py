@@ -33,6 +33,8 @@ async def recover(core: PodCore, sandbox: Sandbox, containers: Containers) -> No
         await _recover_dead(core, sandbox, containers)
         return
     pause = entries.get(SANDBOX_KEY)
+    if pause is not None:
+        containers.messages.attach(pause.pid)
     if pause is None or pause.state != "running":
         core.shim = shim
         _take_exits(core, containers, entries)
@@ -54,7 +56,9 @@ async def recover(core: PodCore, sandbox: Sandbox, containers: Containers) -> No
         elif process.state == "exited":
             container.state = "running"
             containers.on_exit(process)
-        elif container.state == "starting" and process.state == "running":
+        elif container.state == "running":
+            containers.on_running(container)
+        elif process.state == "running":
             containers.on_started(process)
 
 

@@ -45,13 +45,16 @@ class Sandbox:
         try:
             images = resolve.volume_images(core.pod, core.tools.images)
             record.volume_images = {name: image.id for name, image in images.items()}
+            self._containers.rewind()
             core.save()
             context = resolve.with_images(core.context(), images)
             for words in context.warnings:
                 core.event("Warning", "DNSConfigForming", words)
             steps = compile_sandbox(core.pod, context, core.tools.runtime.facts)
             async with asyncio.timeout(SANDBOX_TIMEOUT):
-                await core.tools.runtime.make_sandbox(steps, core.origin("sandbox"), self.adopt)
+                _, pause = await core.tools.runtime.make_sandbox(
+                    steps, core.origin("sandbox"), self.adopt
+                )
         except (MinipodError, TimeoutError) as error:
             record.sandbox_failures += 1
             words = str(error) or f"not done after {SANDBOX_TIMEOUT:.0f} s"
@@ -60,6 +63,7 @@ class Sandbox:
             delay = min(backoff.MAXIMUM, backoff.INITIAL * 2 ** (record.sandbox_failures - 1))
             self.next_try = core.now() + delay
             return
+        self._containers.messages.attach(pause.pid)
         record.sandbox_up = True
         record.sandbox_failures = 0
 
@@ -130,4 +134,5 @@ class Sandbox:
         if record.sandbox >= 0:
             await core.tools.runtime.remove_sandbox(core.run_dir, core.cgroup, shim, link)
             core.tools.demands.leave(core.uid)
+        self._containers.messages.close()
         record.sandbox_up = False

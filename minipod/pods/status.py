@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from minipod.api import (
     ContainerState,
     ContainerStateRunning,
@@ -14,49 +12,49 @@ from minipod.api import (
     ContainerUser,
     HostIP,
     LinuxContainerUser,
+    Member,
     Pod,
-    PodCondition,
     PodIP,
     PodStatus,
     qos_class,
 )
+from minipod.pods import order, readiness
+from minipod.pods.conditions import conditions
 from minipod.pods.mountstatus import mount_statuses
 from minipod.pods.record import ContainerRecord, Ended, PodRecord
+from minipod.pods.times import timestamp
 
-TERMINAL = ("Succeeded", "Failed")
-
-
-def timestamp(seconds: float) -> str:
-    """Return an instant as Kubernetes writes it (RFC 3339, UTC, whole seconds)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def restarts(pod: Pod, exit_code: int) -> bool:
-    """Whether the pod's restart policy starts a container again that ended with *exit_code*."""
-    policy = pod.spec.restart_policy
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+MESSAGE_BYTES = (
+    12 * 1024
+)  # of the termination messages of all containers (MaxPodTerminationMessageLogLength)
 
 
 def phase(pod: Pod, record: PodRecord) -> str:
-    """Return the pod's phase (Kubernetes: "Pod phase"; the kubelet's ``getPhase``)."""
-    containers = record.containers
-    if any(c.state in ("waiting", "starting") and c.ended is None for c in containers):
+    """Return the pod's phase (Kubernetes: "Pod phase"; the kubelet's ``getPhase``).
+
+    As long as anything of the pod runs it is not over, whatever the others' ends.
+    """
+    rows = list(order.pairs(pod, record))
+    apps = [container for member, container in rows if member.kind == "app"]
+    if order.is_ending(pod, record) and not order.live(record):
+        if record.failure is not None or order.failed_init(pod, record):
+            return "Failed"
+        succeeded = all(c.ended is not None and c.ended.exit_code == 0 for c in apps)
+        return "Succeeded" if succeeded else "Failed"
+    if not order.is_initialized(pod, record):
         return "Pending"
-    if any(c.state in ("running", "starting") for c in containers):
-        return "Running"
-    # All have ended at least once; those that wait will be started again.
-    if not all(c.is_over for c in containers):
-        return "Running"
-    succeeded = all(c.ended is not None and c.ended.exit_code == 0 for c in containers)
-    return "Succeeded" if succeeded else "Failed"
+    if any(c.state in ("waiting", "starting") and c.ended is None for c in apps):
+        return "Pending"
+    return "Running"
 
 
-def _terminated(ended: Ended) -> ContainerStateTerminated:
+def _terminated(ended: Ended, room: int) -> ContainerStateTerminated:
+    message = ended.message.encode("utf-8", "surrogateescape")[:room].decode(errors="ignore")
     return ContainerStateTerminated(
         exit_code=ended.exit_code,
         signal=ended.signal or None,
         reason=ended.reason,
-        message=ended.message or None,
+        message=message or None,
         started_at=timestamp(ended.started),
         finished_at=timestamp(ended.finished),
         container_id=ended.container_id or None,
@@ -68,31 +66,40 @@ def container_id(uid: str, name: str, attempt: int) -> str:
     return f"minipod://{uid}/{name}/{attempt}"
 
 
-def container_status(pod: Pod, record: ContainerRecord, image: str) -> ContainerStatus:
-    """Return the status of one container."""
+def container_status(
+    pod: Pod, member: Member, record: ContainerRecord, room: int = MESSAGE_BYTES
+) -> ContainerStatus:
+    """Return the status of one container; *room* is for how many bytes its messages have."""
     state, last = ContainerState(), ContainerState()
-    running = record.state == "running"
-    if running:
+    ended, before = record.ended, record.ended
+    if record.state == "running":
         state.running = ContainerStateRunning(started_at=timestamp(record.started))
-    elif record.is_over and record.ended:
-        state.terminated = _terminated(record.ended)
+    elif ended and (record.is_over or not record.reason or record.state == "starting"):
+        # Until there is something to say of the next run, the last one's end is shown.
+        state.terminated = _terminated(ended, room)
+        before = record.previous
     else:
-        state.waiting = ContainerStateWaiting(reason=record.reason, message=record.message or None)
-    if record.ended and not record.is_over:
-        last.terminated = _terminated(record.ended)
+        reason = record.reason
+        if reason in ("", "ContainerCreating") and pod.spec.init_containers and not ended:
+            reason = "PodInitializing" if record.state == "waiting" else "ContainerCreating"
+        state.waiting = ContainerStateWaiting(
+            reason=reason or "ContainerCreating", message=record.message or None
+        )
+    if before:
+        last.terminated = _terminated(before, room)
     return ContainerStatus(
         name=record.name,
         state=state,
         last_state=last,
-        ready=running,
-        started=running,
+        ready=readiness.ready(member, record),
+        started=readiness.started(member, record),
         restart_count=max(0, record.attempt),
-        image=image,
+        image=member.container.image,
         image_id=record.image_id,
         container_id=container_id(pod.metadata.uid, record.name, record.attempt)
         if record.attempt >= 0
         else None,
-        volume_mounts=mount_statuses(pod, record.name),
+        volume_mounts=mount_statuses(member.container),
         user=_user(record),
     )
 
@@ -104,76 +111,37 @@ def _user(record: ContainerRecord) -> ContainerUser | None:
     return ContainerUser(LinuxContainerUser(who.uid, who.gid, list(who.groups)))
 
 
-def _conditions(
-    pod: Pod, record: PodRecord, current: str, notes: list[str], now: float
-) -> list[PodCondition]:
-    unready = [c.name for c in record.containers if c.state != "running"]
-    ready = not unready
-    why, message = None, None
-    if current in TERMINAL:
-        why = "PodCompleted" if current == "Succeeded" else "PodFailed"
-    elif unready:
-        why, message = (
-            "ContainersNotReady",
-            f"containers with unready status: [{' '.join(unready)}]",
-        )
-    wanted = [
-        PodCondition(type="PodScheduled", status="True"),
-        PodCondition(type="PodReadyToStartContainers", status=_truth(record.sandbox_up)),
-        PodCondition(type="Initialized", status="True"),
-        PodCondition(type="ContainersReady", status=_truth(ready), reason=why, message=message),
-        PodCondition(type="Ready", status=_truth(ready), reason=why, message=message),
-    ]
-    if notes:
-        # Not Kubernetes': what this machine cannot give the pod, said once.
-        wanted.append(
-            PodCondition(
-                type="minipod.dev/Degraded",
-                status="True",
-                reason="MachineLacks",
-                message="; ".join(notes),
-            )
-        )
-    before = {c.type: c for c in pod.status.conditions}
-    for condition in wanted:
-        old = before.get(condition.type)
-        same = old is not None and old.status == condition.status
-        condition.last_transition_time = (
-            old.last_transition_time if same and old else timestamp(now)
-        )
-    return wanted
-
-
-def _truth(value: bool) -> str:
-    return "True" if value else "False"
+def exit_of(status: int) -> tuple[int, int]:
+    """Return (exit code, signal) for a wait status; 128+n for signal n, as every shell and Kubernetes has it."""
+    if status & 0x7F:
+        return 128 + (status & 0x7F), status & 0x7F
+    return status >> 8 & 0xFF, 0
 
 
 def pod_status(
     pod: Pod, record: PodRecord, *, host_ip: str, notes: list[str], now: float
 ) -> PodStatus:
-    """Return *pod*'s status; transition times are kept from its present one."""
+    """Return *pod*'s status; transition times, and conditions that others have set, are kept from its present one."""
     current = phase(pod, record)
     address = host_ip if pod.spec.host_network else record.address
-    images = {c.name: c.image for c in pod.spec.containers}
     # The address stays shown after the pod's end, as in Kubernetes.
     address = address or pod.status.pod_ip or ""
+    failure = record.failure if current == "Failed" else None
+    room = MESSAGE_BYTES // len(record.containers)
+    statuses: dict[str, list[ContainerStatus]] = {"init": [], "app": [], "ephemeral": []}
+    for member, container in order.pairs(pod, record):
+        statuses[member.kind].append(container_status(pod, member, container, room))
     return PodStatus(
         phase=current,
-        reason=pod.status.reason,
-        message=pod.status.message,
-        conditions=_conditions(pod, record, current, notes, now),
+        reason=failure.reason if failure else pod.status.reason,
+        message=failure.message if failure else pod.status.message,
+        conditions=conditions(pod, record, current, notes, now),
         host_ip=host_ip,
         host_ips=[HostIP(ip=host_ip)],
         pod_ip=address or None,
         pod_ips=[PodIP(ip=address)] if address else [],
         start_time=pod.status.start_time or timestamp(now),
         qos_class=qos_class(pod),
-        container_statuses=[container_status(pod, c, images[c.name]) for c in record.containers],
+        init_container_statuses=statuses["init"],
+        container_statuses=statuses["app"],
     )
-
-
-def exit_of(status: int) -> tuple[int, int]:
-    """Return (exit code, signal) for a wait status; 128+n for signal n, as every shell and Kubernetes has it."""
-    if status & 0x7F:
-        return 128 + (status & 0x7F), status & 0x7F
-    return status >> 8 & 0xFF, 0

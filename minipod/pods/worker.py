@@ -15,24 +15,24 @@ import time
 
 from minipod.api import Pod
 from minipod.errors import MinipodError
-from minipod.plan import ContainerContext, PodContext, process_key
+from minipod.plan import ContainerContext, PodContext
 from minipod.plan.resources import unmet
 from minipod.plan.security import lacking
-from minipod.pods import recovery
+from minipod.pods import order, recovery
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.pods.ports import Tools
-from minipod.pods.record import ContainerRecord, PodRecord
+from minipod.pods.record import ContainerRecord, Failure, PodRecord
 from minipod.pods.sandbox import Sandbox
-from minipod.pods.signals import parse_signal
-from minipod.pods.status import TERMINAL, phase, pod_status, timestamp
+from minipod.pods.status import phase, pod_status
+from minipod.pods.stopping import MINIMUM_GRACE, Stopping
+from minipod.pods.times import timestamp
 from minipod.pods.volumefiles import VolumeFiles
 from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import Process, Shim
 
 log = logging.getLogger(__name__)
 
-MINIMUM_GRACE = 2.0  # the kubelet's minimumGracePeriodInSeconds, unless the grace period is 0
 SANDBOX_RETRY = 10.0
 START_ANNOTATION = "minipod.dev/start-milliseconds"
 
@@ -48,8 +48,8 @@ class PodWorker:
         self._sandbox = Sandbox(self.core, self._containers)
         self._files = VolumeFiles(self.core)
         self._files_placed = True
+        self._stopping = Stopping(self.core)
         self._asked = asked  # time.monotonic() of the request, until the pod has started once
-        self._signalled: set[str] = set()
         self.gone = asyncio.Event()
 
     @property
@@ -102,16 +102,15 @@ class PodWorker:
 
     def _next_due(self) -> float | None:
         """Return when there is something to do even if nothing happens."""
-        if self.record.delete_by is not None:
-            return self.record.delete_by
-        if self._is_over():
+        if self._is_over() and not self.core.deleting:
             return None
-        if not self._files_placed:
-            return self._files.next_try
-        if not self.record.sandbox_up:
-            return self._sandbox.next_try
-        due = (self._files.next_try, self._containers.next_due())
-        return min((time for time in due if time is not None), default=None)
+        due = [self._stopping.next_due()]
+        if not self._is_leaving():
+            due += [order.deadline(self.pod), self._files.next_try]
+            if self._files_placed:
+                up = self.record.sandbox_up
+                due.append(self._containers.next_due() if up else self._sandbox.next_try)
+        return min((when for when in due if when is not None), default=None)
 
     async def _sleep(self, until: float | None) -> None:
         timeout = None if until is None else max(0.0, until - self.core.now())
@@ -121,14 +120,19 @@ class PodWorker:
                 await self.core.wake.wait()
 
     def _is_over(self) -> bool:
-        return phase(self.pod, self.record) in TERMINAL
+        return phase(self.pod, self.record) in order.TERMINAL
+
+    def _is_leaving(self) -> bool:
+        """Whether nothing is started any more: the pod is being deleted, or comes to its end by itself."""
+        return self.core.deleting or order.is_ending(self.pod, self.record)
 
     async def _sync(self) -> None:
         await self._sandbox.settle_loss()
-        if self.record.delete_by is not None:
+        self._check_deadline()
+        if self.core.deleting:
             await self._sync_delete()
-        elif self._is_over():
-            await self._take_down()
+        elif order.is_ending(self.pod, self.record):
+            await self._sync_end()
         else:
             self._files_placed = self.record.sandbox_up or self._files.ready()
             if not self.record.sandbox_up and self._files_placed:
@@ -137,6 +141,7 @@ class PodWorker:
                 self._files_placed = await self._files.place()
                 if self._files_placed:
                     self._containers.start_due()
+                self._stopping.go_on()
 
     def publish(self) -> None:
         """Compute the status and, when the pod has changed, save it; that tells the watchers."""
@@ -166,6 +171,45 @@ class PodWorker:
             await self._sandbox.remove()
             await remove_tree(f"{self.core.directory}/containers")
 
+    # ---- the end of a pod that is not deleted ----
+
+    def fail(self, reason: str, message: str, grace: float | None = None) -> None:
+        """Stop the pod, which then has Failed with *reason*; *grace* in seconds, None: the pod's own."""
+        if self.record.failure is None and not self._is_over():
+            seconds = self.pod.spec.termination_grace_period_seconds if grace is None else grace
+            self.record.failure = Failure(reason, message, self.core.now() + seconds)
+            self.core.event("Warning" if reason == "Evicted" else "Normal", reason, message)
+            self.core.wake.set()
+
+    def _check_deadline(self) -> None:
+        deadline = order.deadline(self.pod)
+        if deadline is not None and self.core.now() >= deadline and not self.core.deleting:
+            self.fail(
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+            )
+
+    async def _sync_end(self) -> None:
+        """Nothing is started any more: stop what still runs, and take down the sandbox when nothing does."""
+        self._containers.give_up()
+        live = order.live(self.record)
+        if live and self.core.shim is not None:
+            failure = self.record.failure
+            if failure is None and self.record.stop_by is None:
+                seconds = self.pod.spec.termination_grace_period_seconds
+                self.record.stop_by = self.core.now() + seconds
+            by = failure.by if failure else self.record.stop_by
+            assert by is not None, "set just above"
+            self._stop_all(live, by)
+        if not order.live(self.record):
+            await self._take_down()
+
+    def _stop_all(self, live: list[ContainerRecord], by: float) -> None:
+        for record in live:
+            self._stopping.ask(record, by)
+        self.core.save()  # before the act
+        self._stopping.go_on()
+
     # ---- deletion ----
 
     def delete(self, grace: float | None) -> None:
@@ -187,25 +231,16 @@ class PodWorker:
             log.warning("pod %s: the deletion could not be saved: %s", self.name, error)
 
     async def _sync_delete(self) -> None:
-        assert self.record.delete_by is not None, "only called for a pod that is being deleted"
-        live = [c for c in self.record.containers if c.state in ("running", "starting")]
-        shim = self.core.shim
-        if not live or shim is None or self.core.now() >= self.record.delete_by:
+        by = self.record.delete_by
+        assert by is not None, "only called for a pod that is being deleted"
+        live = order.live(self.record)
+        at_once = self.pod.metadata.deletion_grace_period_seconds == 0
+        for record in live:
+            self._stopping.ask(record, by)
+        if not live or at_once or self.core.shim is None or self._stopping.is_overdue():
             await self._end()
             return
-        for container in live:
-            # One that is just being started gets its signal when it runs: before that it could not handle it.
-            key = process_key(container.name, container.attempt)
-            if container.state == "running" and key not in self._signalled:
-                self._signalled.add(key)
-                words = f"Stopping container {container.name}"
-                self.core.event("Normal", "Killing", words, container.name)
-                # Not waited for: a shim that is held must not hold up the end of the grace period.
-                self.core.spawn(_send(shim, key, self._stop_signal(container)))
-
-    def _stop_signal(self, record: ContainerRecord) -> int:
-        image = self.core.tools.images.get(self.core.spec(record.name).image)
-        return parse_signal(image.config.stop_signal if image else "")
+        self._stopping.go_on()
 
     async def _end(self) -> None:
         """Remove everything: this is where a pod leaves nothing behind."""
@@ -219,6 +254,10 @@ class PodWorker:
         core.tools.store.remove(self.pod)
         self.gone.set()
         core.tell()
+
+    def image_came(self) -> None:
+        """An image has come into the store."""
+        self._containers.image_came()
 
     # ---- coming back ----
 
@@ -242,8 +281,3 @@ class PodWorker:
     def next_exec(self) -> tuple[int, asyncio.Future[Process]]:
         """Return a number for a command, and the future of its end."""
         return self._containers.execs.next()
-
-
-async def _send(shim: Shim, key: str, number: int) -> None:
-    with contextlib.suppress(OSError):
-        await shim.signal(key, number)

@@ -137,6 +137,8 @@ def test_everything_that_is_honoured() -> None:
                     "tty": True,
                     "stdin": True,
                     "stdinOnce": True,
+                    "terminationMessagePath": "/dev/termination-log",
+                    "terminationMessagePolicy": "File",
                 }
             ],
             "volumes": [
@@ -176,7 +178,7 @@ def test_defaults() -> None:
     assert pod.spec.dns_policy == "ClusterFirst"
     assert pod.spec.host_network is False
     assert pod.spec.enable_service_links is True
-    assert pod.spec.containers[0].image_pull_policy == ""
+    assert pod.spec.containers[0].image_pull_policy == "Always"
     (elsewhere,) = load_manifests(spec(""), "p", default_namespace="shop")
     assert elsewhere.object.metadata.namespace == "shop"
 

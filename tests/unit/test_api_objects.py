@@ -83,7 +83,13 @@ def test_names_are_those_of_kubernetes() -> None:
     assert data["spec"]["hostPID"] is True
     assert data["spec"]["hostIPC"] is True
     assert data["spec"]["containers"] == [
-        {"name": "a", "image": "b", "ports": [{"containerPort": 80, "protocol": "TCP"}]}
+        {
+            "name": "a",
+            "image": "b",
+            "ports": [{"containerPort": 80, "protocol": "TCP"}],
+            "terminationMessagePath": "/dev/termination-log",
+            "terminationMessagePolicy": "File",
+        }
     ]
     assert data["status"] == {
         "phase": "Running",

@@ -211,7 +211,7 @@ _STREAMS = {
     "CONTAINER": ("stream", "devnull"),
     "EXEC": ("stdin", "stdout", "stderr"),
 }
-_FILES = {"/": "directory", "/dev/null": "devnull"}
+_FILES = {"/": "directory", "/termination": "directory", "/dev/null": "devnull"}
 _MOUNT = ("detached", "attached")
 _AFTER_IDENTITY = (
     "CAPABILITIES",

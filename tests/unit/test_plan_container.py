@@ -121,6 +121,7 @@ def test_the_whole_order_of_a_plain_container() -> None:
         *("OpenTree", "Attach"),  # /dev/shm
         *("NewFilesystem", "Attach") * 3,  # devpts, mqueue, cgroup
         *("OpenTree", "Attach") * 3,  # hosts, resolv.conf, hostname
+        *("OpenFile", "WriteFile", "OpenTree", "Attach"),  # the termination message
         "ReadonlyPaths",
         "MaskPaths",
         "Mkdir",  # the working directory
@@ -179,6 +180,7 @@ def test_host_paths_are_opened_before_the_pod_is_entered() -> None:
     launch = container(FULL, host_paths=HOST)
     entered = place(launch, s.SetNs)
     own = {"/shm", "/files/hosts", "/files/resolv.conf", "/files/hostname", "/volumes/memory"}
+    own.add("/termination/app.0")
     before = {step.path for step in launch.steps[:entered] if isinstance(step, s.OpenTree)}
     after = {step.path for step in launch.steps[entered:] if isinstance(step, s.OpenTree)}
     assert before == {"/srv/data", f"/var/lib/minipod/pods/{UID}/volumes/disk"}
@@ -288,9 +290,9 @@ def test_streams() -> None:
     assert only(plain, s.SetStdio) == s.SetStdio(slots=(1, 2, 3))
     with_stdin = container(pod(Container(name="app", image="i", command=["a"], stdin=True)))
     assert with_stdin.keep_stdin
-    assert of_kind(with_stdin, s.OpenFile) == []
+    assert [step.path for step in of_kind(with_stdin, s.OpenFile)] == ["/termination"]
     # Without one, stdin is the container's own null device: the host's could be changed through it.
-    null = only(plain, s.OpenFile)
+    null = of_kind(plain, s.OpenFile)[0]
     assert (null.slot, null.path) == (1, "/dev/null")
     assert null.root == only(plain, s.PivotRoot).slot
     terminal = container(PODS["tty"])
@@ -324,6 +326,7 @@ def test_the_mounts_of_a_plain_container() -> None:
         "/etc/hosts",
         "/etc/resolv.conf",
         "/etc/hostname",
+        "/dev/termination-log",
     ]
     quiet = {"nosuid", "nodev", "noexec"}
     shown = {

@@ -91,6 +91,7 @@ def test_the_whole_order_of_a_sandbox() -> None:
         "MakePrivate",
         *("NewFilesystem", "Attach"),  # its root: a tmpfs
         *("Mkdir", "Mkdir", "Mkdir", "WriteFile", "WriteFile", "WriteFile"),
+        *("Mkdir", "NewFilesystem", "Attach"),  # /termination
         *("Mkdir", "NewFilesystem", "Attach"),  # /shm
         "NewFilesystem",  # procfs, never attached
         *("Sysctl", "Sysctl", "SetHostname", "LinkUp"),

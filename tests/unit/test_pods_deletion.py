@@ -10,7 +10,7 @@ import pytest
 
 from minipod.api import Container
 from minipod.errors import MinipodError, StepFailed
-from minipod.pods.status import timestamp
+from minipod.pods.times import timestamp
 from tests.unit.test_plan_checker import pod
 from tests.unit.test_pods_worker import (
     KILLED,
@@ -56,6 +56,7 @@ async def test_a_graceful_deletion(world: World) -> None:
 async def test_a_container_that_does_not_listen_is_killed_in_time(world: World) -> None:
     worker = await world.run(one_container(termination_grace_period_seconds=20))
     worker.delete(None)
+    await world.settle()
     await world.advance(worker, 19.5)
     assert not worker.gone.is_set()
     await world.advance(worker, 0.5)

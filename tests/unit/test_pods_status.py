@@ -9,22 +9,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minipod.api import Container, Pod, PodCondition, PodStatus, ResourceRequirements
+from minipod.api import (
+    Container,
+    ContainerStatus,
+    Member,
+    Pod,
+    PodCondition,
+    PodStatus,
+    ResourceRequirements,
+)
 from minipod.pods import backoff
+from minipod.pods import status as module
+from minipod.pods.order import restarts
 from minipod.pods.record import ContainerRecord, Ended, PodRecord
 from minipod.pods.signals import parse_signal
-from minipod.pods.status import (
-    container_id,
-    container_status,
-    exit_of,
-    phase,
-    pod_status,
-    restarts,
-    timestamp,
-)
+from minipod.pods.status import container_id, exit_of, phase, pod_status
+from minipod.pods.times import timestamp
 from tests.unit.test_plan_checker import UID, pod
 
 NOW = 1_800_000_000.0
+
+
+APP = Member(Container(name="a", image="img"), "app", "spec.containers[0]")
+
+
+def container_status(of: Pod, one: ContainerRecord) -> ContainerStatus:
+    """Return the status of a container of the app."""
+    return module.container_status(of, APP, one)
 
 
 def ended(code: int, reason: str = "", number: int = 0) -> Ended:
@@ -110,18 +121,18 @@ def test_phases(containers: tuple[ContainerRecord, ...], expected: str) -> None:
     ],
 )
 def test_restart_policy(policy: str, code: int, expected: bool) -> None:
-    assert restarts(pod(restart_policy=policy), code) is expected
+    assert restarts(pod(restart_policy=policy), APP, code) is expected
 
 
 def test_restart_policy_is_always_by_default() -> None:
-    assert restarts(pod(), 0)
+    assert restarts(pod(), APP, 0)
 
 
 # ---- Container states Waiting, Running, Terminated; lastState, restartCount, ready, started ---------------------
 
 
 def test_state_waiting() -> None:
-    status = container_status(pod(), waiting(reason="ErrImageNeverPull"), "img")
+    status = container_status(pod(), waiting(reason="ErrImageNeverPull"))
     assert status.state.waiting and status.state.waiting.reason == "ErrImageNeverPull"
     assert status.state.running is None and status.state.terminated is None
     assert (status.ready, status.started, status.restart_count) == (False, False, 0)
@@ -130,13 +141,13 @@ def test_state_waiting() -> None:
 
 
 def test_state_starting_is_waiting() -> None:
-    status = container_status(pod(), starting(), "img")
+    status = container_status(pod(), starting())
     assert status.state.waiting and status.state.waiting.reason == "ContainerCreating"
     assert status.container_id == f"minipod://{UID}/a/0"
 
 
 def test_state_running() -> None:
-    status = container_status(pod(), running(), "img")
+    status = container_status(pod(), running())
     assert status.state.running and status.state.running.started_at == timestamp(NOW - 60)
     assert status.state.waiting is None and status.state.terminated is None
     assert (status.ready, status.started) == (True, True)
@@ -144,7 +155,7 @@ def test_state_running() -> None:
 
 
 def test_state_terminated() -> None:
-    status = container_status(pod(), over(3), "img")
+    status = container_status(pod(), over(3))
     terminated = status.state.terminated
     assert terminated
     assert (terminated.exit_code, terminated.reason, terminated.signal) == (3, "Error", None)
@@ -157,7 +168,7 @@ def test_state_terminated() -> None:
 def test_last_state_after_a_restart() -> None:
     one = running(ended(137, "OOMKilled", 9))
     one.attempt = 4
-    status = container_status(pod(), one, "img")
+    status = container_status(pod(), one)
     last = status.last_state.terminated
     assert last and (last.exit_code, last.reason, last.signal) == (137, "OOMKilled", 9)
     assert status.restart_count == 4
@@ -165,7 +176,7 @@ def test_last_state_after_a_restart() -> None:
 
 
 def test_last_state_while_it_waits_for_a_restart() -> None:
-    status = container_status(pod(), waiting(ended(1), "CrashLoopBackOff"), "img")
+    status = container_status(pod(), waiting(ended(1), "CrashLoopBackOff"))
     assert status.state.waiting and status.state.waiting.reason == "CrashLoopBackOff"
     assert status.last_state.terminated and status.last_state.terminated.exit_code == 1
 

@@ -118,7 +118,7 @@ class FakeRuntime:
 
     async def make_sandbox(
         self, steps: Sequence[s.Step], origin: Origin, on_shim: Callable[[Shim], None]
-    ) -> None:
+    ) -> tuple[FakeShim, Process]:
         self.making += 1
         assert self.making == 1, "one sandbox at a time"
         self.world.log.append("make sandbox")
@@ -130,7 +130,7 @@ class FakeRuntime:
         if self.sandbox_failures:
             self.making -= 1
             raise self.sandbox_failures.pop(0)
-        shim.start("sandbox")
+        return shim, shim.start("sandbox")
 
     async def start_container(
         self, shim: FakeShim, steps: Sequence[s.Step], origin: Origin
@@ -538,15 +538,22 @@ async def test_a_start_that_fails(
         assert of(worker).state == "running"
 
 
-async def test_an_image_that_has_vanished(world: World) -> None:
+def shown(worker: PodWorker) -> str:
+    """Return why the container waits, as the status says."""
+    state = worker.pod.status.container_statuses[0].state
+    return state.waiting.reason or "" if state.waiting else ""
+
+
+async def test_an_image_that_is_not_there_and_never_pulled(world: World) -> None:
     del world.images["img"]
-    worker = await world.run()
-    app = of(worker)
-    assert (app.state, app.reason, app.attempt) == ("waiting", "ErrImageNeverPull", -1)
-    assert "minipod image load" in app.message
+    worker = await world.run(pod(Container(name="app", image="img", image_pull_policy="Never")))
+    assert (of(worker).state, of(worker).attempt, shown(worker)) == (
+        "waiting",
+        -1,
+        "ErrImageNeverPull",
+    )
+    assert of(worker).message == 'Container image "img" is not present with pull policy of Never'
     assert worker.pod.status.phase == "Pending"
-    waiting = worker.pod.status.container_statuses[0].state.waiting
-    assert waiting and waiting.reason == "ErrImageNeverPull"
     world.images["img"] = IMAGE
     await world.advance(worker, 9.5)
     assert of(worker).state == "waiting"
@@ -554,12 +561,43 @@ async def test_an_image_that_has_vanished(world: World) -> None:
     assert (of(worker).state, of(worker).attempt) == ("running", 0)
 
 
+@pytest.mark.parametrize("policy", ["Always", "IfNotPresent"])
+async def test_an_image_that_cannot_be_pulled(world: World, policy: str) -> None:
+    """10 s, 20 s … 300 s between two pulls; the failure of one is shown before the wait for the next."""
+    del world.images["img"]
+    worker = await world.run(pod(Container(name="app", image="img", image_pull_policy=policy)))
+    for wait in (10, 20, 40, 80, 160, 300, 300):
+        assert shown(worker) == "ErrImagePull"
+        assert "minipod image load" in of(worker).message
+        await world.advance(worker, 1)
+        assert shown(worker) == "ImagePullBackOff"
+        assert of(worker).message == 'Back-off pulling image "img"'
+        for _ in range(0, wait - 10, 10):
+            await world.advance(worker, 10)
+            assert shown(worker) == "ImagePullBackOff"
+        await world.advance(worker, 8.5)
+        assert shown(worker) == "ImagePullBackOff"
+        await world.advance(worker, 0.5)
+    assert worker.pod.status.phase == "Pending"
+    messages = [message for _, _, message in world.store.events]
+    assert "Error: ErrImagePull" in messages and "Error: ImagePullBackOff" in messages
+
+
+async def test_an_image_that_comes_is_used_at_once(world: World) -> None:
+    del world.images["img"]
+    worker = await world.run()
+    world.images["img"] = IMAGE
+    worker.image_came()
+    await world.settle()
+    assert (of(worker).state, of(worker).attempt, of(worker).pulls) == ("running", 0, 0)
+
+
 async def test_an_image_that_vanishes_between_two_runs(world: World) -> None:
     worker = await world.run()
     del world.images["img"]
     world.shim.exits("app/0", 0)
     await world.settle()
-    assert (of(worker).reason, of(worker).attempt) == ("ErrImageNeverPull", 0)
+    assert (of(worker).reason, of(worker).attempt) == ("ErrImagePull", 0)
     assert worker.pod.status.phase == "Running"
 
 

@@ -39,6 +39,8 @@ from minipod.api.objects.files import (
     VolumeProjection,
 )
 from minipod.api.objects.lifecycle import (
+    ContainerRestartRule,
+    ContainerRestartRuleOnExitCodes,
     ExecAction,
     GRPCAction,
     HTTPGetAction,
@@ -56,7 +58,7 @@ from minipod.api.objects.network import (
     PodDNSConfig,
     PodDNSConfigOption,
 )
-from minipod.api.objects.pod import Pod, PodOS, PodSpec
+from minipod.api.objects.pod import Pod, PodOS, PodReadinessGate, PodSpec
 from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
 from minipod.api.objects.security import (
     AppArmorProfile,
@@ -105,6 +107,8 @@ __all__ = [
     "Container",
     "ContainerPort",
     "ContainerResizePolicy",
+    "ContainerRestartRule",
+    "ContainerRestartRuleOnExitCodes",
     "ContainerState",
     "ContainerStateRunning",
     "ContainerStateTerminated",
@@ -142,6 +146,7 @@ __all__ = [
     "PodDNSConfigOption",
     "PodIP",
     "PodOS",
+    "PodReadinessGate",
     "PodSecurityContext",
     "PodSpec",
     "PodStatus",

@@ -6,9 +6,9 @@ from __future__ import annotations
 import msgspec
 
 from minipod.api.field import Tables, all_refused, no, yes
-from minipod.api.objects.base import Object
+from minipod.api.objects.base import Object, spelled_out
 from minipod.api.objects.env import EnvFromSource, EnvVar
-from minipod.api.objects.lifecycle import Lifecycle, Probe
+from minipod.api.objects.lifecycle import ContainerRestartRule, Lifecycle, Probe
 from minipod.api.objects.network import ContainerPort
 from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
 from minipod.api.objects.security import SecurityContext
@@ -18,7 +18,8 @@ from minipod.api.objects.volumes import VolumeMount
 class Container(Object):
     """One container; *command* replaces the image's entrypoint, *args* its command.
 
-    ``image_pull_policy`` is ``""``, IfNotPresent or Never.
+    ``image_pull_policy`` is Always, IfNotPresent or Never, ``""`` before defaults are filled in. ``restart_policy`` is
+    None where the pod's counts; Always makes an init container a sidecar.
     """
 
     name: str = ""
@@ -38,6 +39,10 @@ class Container(Object):
     readiness_probe: Probe | None = None
     startup_probe: Probe | None = None
     lifecycle: Lifecycle | None = None
+    restart_policy: str | None = None
+    restart_policy_rules: list[ContainerRestartRule] = msgspec.field(default_factory=list)
+    termination_message_path: str = spelled_out("/dev/termination-log")
+    termination_message_policy: str = spelled_out("File")
     stdin: bool = False
     stdin_once: bool = False
     tty: bool = False
@@ -58,7 +63,10 @@ FIELDS: Tables = {
             "key the last counts.",
         ),
         "image": yes(),
-        "imagePullPolicy": yes(),
+        "imagePullPolicy": yes(
+            doc="When the image is fetched: Always, IfNotPresent or Never. Default: Always for the tag latest or no "
+            "tag, else IfNotPresent. What is in the image store is used, there is nowhere else to fetch from."
+        ),
         "lifecycle": yes(
             "Lifecycle", doc="Hooks around the container's life, and the signal that stops it."
         ),
@@ -79,8 +87,16 @@ FIELDS: Tables = {
         "resources": yes(
             "ResourceRequirements", doc="How much of the machine the container asks for and gets."
         ),
-        "restartPolicy": no("str", "set spec.restartPolicy"),
-        "restartPolicyRules": no("[ContainerRestartRule]", "set spec.restartPolicy"),
+        "restartPolicy": yes(
+            doc="Whether the container is started again when it has ended: Always, OnFailure or Never. Default: "
+            "spec.restartPolicy. Always makes an init container a sidecar: it runs beside those that come after it, "
+            "and ends after them."
+        ),
+        "restartPolicyRules": yes(
+            "[ContainerRestartRule]",
+            doc="Rules that come before restartPolicy, which they require; the first whose exit codes match decides. "
+            "At most 20.",
+        ),
         "securityContext": yes(
             "SecurityContext", doc="With which user and privileges the container runs."
         ),
@@ -91,8 +107,14 @@ FIELDS: Tables = {
         ),
         "stdin": yes("bool"),
         "stdinOnce": yes("bool"),
-        "terminationMessagePath": no("str", "write the message to the log", "/dev/termination-log"),
-        "terminationMessagePolicy": no("str", "write the message to the log", "File"),
+        "terminationMessagePath": yes(
+            doc="A file in the container; what the container has written into it at its end becomes its message in "
+            "the status. At most the last 4096 bytes, and 12 KiB over all containers. Default /dev/termination-log."
+        ),
+        "terminationMessagePolicy": yes(
+            doc="File, or FallbackToLogsOnError: if the file is empty and the container failed, the end of its log "
+            "is its message, at most 2048 bytes or 80 lines. Default File."
+        ),
         "tty": yes("bool"),
         "volumeDevices": no("[VolumeDevice]"),
         "volumeMounts": yes("[VolumeMount]"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.field import Tables, all_refused, no, yes
+from minipod.api.field import Tables, no, yes
 from minipod.api.objects.base import Object, spelled_out
 
 Port = int | str
@@ -86,6 +86,20 @@ class Lifecycle(Object):
     post_start: LifecycleHandler | None = None
     pre_stop: LifecycleHandler | None = None
     stop_signal: str | None = None
+
+
+class ContainerRestartRuleOnExitCodes(Object):
+    """Which exit codes a rule is about: those in *values* (In), or all others (NotIn)."""
+
+    operator: str = ""
+    values: list[int] = msgspec.field(default_factory=list)
+
+
+class ContainerRestartRule(Object):
+    """What happens when a container ends with certain exit codes; *action* is Restart."""
+
+    action: str = ""
+    exit_codes: ContainerRestartRuleOnExitCodes | None = None
 
 
 FIELDS: Tables = {
@@ -202,6 +216,17 @@ FIELDS: Tables = {
             doc="The service to ask for (grpc.health.v1.HealthCheckRequest). Default: empty, the server as a whole."
         ),
     },
-    "ContainerRestartRule": all_refused("action exitCodes:ContainerRestartRuleOnExitCodes"),
-    "ContainerRestartRuleOnExitCodes": all_refused("operator values:[int]"),
+    "ContainerRestartRule": {
+        "action": yes(doc="Restart: the container is started again; required."),
+        "exitCodes": yes(
+            "ContainerRestartRuleOnExitCodes",
+            doc="The exit codes that the rule is about; required.",
+        ),
+    },
+    "ContainerRestartRuleOnExitCodes": {
+        "operator": yes(
+            doc="In: the rule is about these values; NotIn: about all others. Required."
+        ),
+        "values": yes("[int]", doc="Exit codes, 1 to 255 of them, none twice."),
+    },
 }

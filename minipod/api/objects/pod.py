@@ -12,7 +12,6 @@ from minipod.api.field import (
     NO_TOKEN,
     OURS,
     Tables,
-    all_refused,
     inert,
     no,
     yes,
@@ -33,14 +32,23 @@ class PodOS(Object):
     name: str = ""
 
 
+class PodReadinessGate(Object):
+    """A condition that somebody else sets, without which the pod is not ready."""
+
+    condition_type: str = ""
+
+
 class PodSpec(Object):
     """What the pod should be."""
 
+    init_containers: list[Container] = msgspec.field(default_factory=list)
     containers: list[Container] = msgspec.field(default_factory=list)
     volumes: list[Volume] = msgspec.field(default_factory=list)
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
     restart_policy: str = spelled_out("Always")
     termination_grace_period_seconds: int = spelled_out(30)
+    active_deadline_seconds: int | None = None
+    readiness_gates: list[PodReadinessGate] = msgspec.field(default_factory=list)
     dns_policy: str = spelled_out("ClusterFirst")
     dns_config: PodDNSConfig | None = None
     hostname: str | None = None
@@ -78,7 +86,11 @@ FIELDS: Tables = {
         "status": inert("object", OURS),
     },
     "PodSpec": {
-        "activeDeadlineSeconds": no("int", "use timeout(1) in the container's command"),
+        "activeDeadlineSeconds": yes(
+            "int",
+            doc="After so many seconds from its startTime the pod is stopped and has Failed, with the reason "
+            "DeadlineExceeded. Init containers count. Default: none; minimum 1.",
+        ),
         "affinity": inert("Affinity", NO_SCHEDULER),
         "automountServiceAccountToken": inert("bool", NO_TOKEN, False, kept=True),
         "containers": yes("[Container]"),
@@ -107,7 +119,11 @@ FIELDS: Tables = {
             "and subdomain give. Not together with setHostnameAsFQDN or hostNetwork.",
         ),
         "imagePullSecrets": no("[LocalObjectReference]", NO_REGISTRY),
-        "initContainers": no("[Container]", "do the preparation in the command of the container"),
+        "initContainers": yes(
+            "[Container]",
+            doc="Containers that run one after the other before the others start; each has to succeed. One with the "
+            "restartPolicy Always is a sidecar: it goes on, and the next starts when it has started.",
+        ),
         "nodeName": inert("str", NO_SCHEDULER),
         "nodeSelector": inert("{str}", NO_SCHEDULER),
         "os": yes(
@@ -117,7 +133,11 @@ FIELDS: Tables = {
         "preemptionPolicy": inert("str", NO_SCHEDULER),
         "priority": inert("int", NO_SCHEDULER),
         "priorityClassName": inert("str", NO_SCHEDULER),
-        "readinessGates": no("[PodReadinessGate]", "remove them, nothing would ever open them"),
+        "readinessGates": yes(
+            "[PodReadinessGate]",
+            doc="Conditions that must be True for the pod to be Ready, besides its containers'. Set them with "
+            "`minipod condition`.",
+        ),
         "resourceClaims": no("[PodResourceClaim]"),
         "resources": yes(
             "ResourceRequirements",
@@ -151,5 +171,7 @@ FIELDS: Tables = {
         "volumes": yes("[Volume]"),
     },
     "PodOS": {"name": yes(doc="linux; required.")},
-    "PodReadinessGate": all_refused("conditionType"),
+    "PodReadinessGate": {
+        "conditionType": yes(doc="The type of the condition, example.com/warm say; required.")
+    },
 }

@@ -122,4 +122,5 @@ class PodStatus(Object):
     pod_ips: list[PodIP] = msgspec.field(default_factory=list)
     start_time: str | None = None
     qos_class: str | None = None
+    init_container_statuses: list[ContainerStatus] = msgspec.field(default_factory=list)
     container_statuses: list[ContainerStatus] = msgspec.field(default_factory=list)

@@ -11,6 +11,7 @@ from minipod.api.validation.lifecycle import check_lifecycle
 from minipod.api.validation.mounts import check_mounts
 from minipod.api.validation.network import check_port
 from minipod.api.validation.resources import check_resize_policy, check_resources
+from minipod.api.validation.restart import check_restart, check_termination_message
 from minipod.api.validation.rules import label, under_proc, unique
 from minipod.api.validation.security import check_container_security
 from minipod.api.yaml import shown
@@ -21,6 +22,8 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
     label(report, f"{path}.name", container.name)
     check_image(container.image, f"{path}.image", report)
     check_pull_policy(container.image_pull_policy, f"{path}.imagePullPolicy", report)
+    check_restart(container, path, report)
+    check_termination_message(container, path, report)
     if container.working_dir:
         _working_dir(container.working_dir, f"{path}.workingDir", report)
     check_env(container, path, spec, report)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from minipod.api.problems import NOT_HONOURED, Report
+from minipod.api.problems import Report
 from minipod.api.validation.rules import one_of
 from minipod.api.yaml import shown
 
@@ -18,8 +18,5 @@ def check_image(image: str, path: str, report: Report) -> None:
 
 def check_pull_policy(policy: str, path: str, report: Report) -> None:
     """Check when an image is pulled; ``""`` leaves it to the default."""
-    if policy == "Always":
-        what = "there are no registries yet, use IfNotPresent and load the image with `minipod image load`"
-        report.error(path, f"Always is {NOT_HONOURED}: {what}")
-    elif policy:
-        one_of(report, path, policy, ("IfNotPresent", "Never"))
+    if policy:
+        one_of(report, path, policy, ("Always", "IfNotPresent", "Never"))
