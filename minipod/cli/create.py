@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, Session, session, verb
+from minipod.cli.options import SETTINGS, Namespace, Session, complete_words, session, verb
 
 app = typer.Typer(**SETTINGS)
 apply_app = typer.Typer(**SETTINGS)
@@ -18,10 +18,60 @@ Files = Annotated[
 ]
 
 
-@verb(app, "minipod create -f pod.yaml", "minipod create -f - < pod.yaml")
-def create(ctx: typer.Context, filename: Files, namespace: Namespace = None) -> None:
+@verb(
+    app,
+    "minipod create -f pod.yaml",
+    "minipod create configmap settings --from-literal=level=info --from-file=app.conf",
+    "minipod create secret generic login --from-file=password=pw.txt",
+)
+def create(
+    ctx: typer.Context,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[configmap NAME|secret generic|tls NAME]",
+            help="An object to make from the options below, instead of -f.",
+            autocompletion=complete_words("configmap", "secret", "generic", "tls"),
+        ),
+    ] = None,
+    filename: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--filename", "-f", metavar="FILE", help="A manifest, or - for standard input."
+        ),
+    ] = None,
+    literal: Annotated[
+        list[str] | None,
+        typer.Option("--from-literal", metavar="KEY=VALUE", help="A key with this value."),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option("--from-file", metavar="[KEY=]PATH", help="A key with what is in a file."),
+    ] = None,
+    env_file: Annotated[
+        list[str] | None,
+        typer.Option("--from-env-file", metavar="PATH", help="The NAME=VALUE lines of a file."),
+    ] = None,
+    cert: Annotated[str, typer.Option("--cert", metavar="PATH", help="Of a tls secret.")] = "",
+    key: Annotated[str, typer.Option("--key", metavar="PATH", help="Of a tls secret.")] = "",
+    type_: Annotated[str, typer.Option("--type", metavar="TYPE", help="Of a secret.")] = "",
+    namespace: Namespace = None,
+) -> None:
     """Create the objects of a manifest and return at once."""
-    _create_all(session(ctx), filename, namespace, apply=False)
+    from minipod.cli.makeconfig import Given, make
+    from minipod.errors import UsageError
+
+    if bool(what) == bool(filename):
+        raise UsageError("create: what?", "minipod create -f FILE, or create configmap NAME")
+    where = session(ctx)
+    if filename:
+        _create_all(where, filename, namespace, apply=False)
+        return
+    given = Given(literal or (), file or (), env_file or (), cert, key, type_)
+    import json
+
+    text = json.dumps(make(what or (), given))
+    _show(send(where, text, "create", namespace, apply=False))
 
 
 @verb(apply_app, "minipod apply -f pod.yaml")
@@ -32,8 +82,12 @@ def apply(ctx: typer.Context, filename: Files, namespace: Namespace = None) -> N
 
 def _create_all(where: Session, files: list[str], namespace: str | None, *, apply: bool) -> None:
     for file in files:
-        for item in create_from(where, file, namespace, apply=apply):
-            print(f"{item['kind'].lower()}/{item['name']} {item['change']}")
+        _show(create_from(where, file, namespace, apply=apply))
+
+
+def _show(objects: list[dict[str, Any]]) -> None:
+    for item in objects:
+        print(f"{item['kind'].lower()}/{item['name']} {item['change']}")
 
 
 def create_from(
@@ -47,10 +101,18 @@ def create_from(
         MinipodError: the manifest is refused, or an object of this name is there.
     """
     from minipod.cli.args import read_manifest
+
+    text, source = read_manifest(file)
+    return send(where, text, source, namespace, apply=apply)
+
+
+def send(
+    where: Session, text: str, source: str, namespace: str | None, *, apply: bool
+) -> list[dict[str, Any]]:
+    """Create the objects of the manifest *text*, as :func:`create_from` does."""
     from minipod.cli.client import call
     from minipod.cli.output import warn
 
-    text, source = read_manifest(file)
     request = {
         "verb": "create",
         "manifest": text,

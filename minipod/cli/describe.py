@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``minipod describe``: a pod in words, in kubectl's layout (``pkg/describe/describe.go``)."""
+"""``minipod describe``: an object in words, in kubectl's layout (``pkg/describe/describe.go``)."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ NONE = "<none>"
 _STEP = "  "
 
 
-@verb(app, "minipod describe pod web", "minipod describe pod/web -n demo")
+@verb(
+    app,
+    "minipod describe pod web",
+    "minipod describe pod/web -n demo",
+    "minipod describe configmap settings",
+)
 def describe(
     ctx: typer.Context,
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="pod [NAME]...|pod/NAME...", help="Which pods.", autocompletion=complete_targets
+            metavar="KIND [NAME]...|KIND/NAME...",
+            help="Which pods, configmaps or secrets.",
+            autocompletion=complete_targets,
         ),
     ],
     selector: Selector = "",
     namespace: Namespace = None,
 ) -> None:
-    """Show all that is known of pods, with their events."""
-    from minipod.cli.args import parse_targets
+    """Show all that is known of objects, with their events."""
+    from minipod.cli.args import LASTING_KINDS, parse_targets
     from minipod.cli.get import fetch, say_none
 
-    kind, names = parse_targets(targets)
+    kind, names = parse_targets(targets, LASTING_KINDS)
     where = session(ctx)
     within = where.namespace(namespace)
     request = {
@@ -46,18 +53,29 @@ def describe(
         "selector": selector,
         "watch": False,
     }
-    pods = fetch(where, request)
-    if not pods:
+    items = fetch(where, request)
+    if not items:
         say_none(within)
         return
     events = fetch(where, {**request, "kind": "events", "names": [], "selector": ""})
-    for i, pod in enumerate(pods):
+    for i, item in enumerate(items):
         own = [
             e
             for e in events
-            if e.get("involvedObject", {}).get("uid") == pod["metadata"].get("uid")
+            if e.get("involvedObject", {}).get("uid") == item["metadata"].get("uid")
         ]
-        print("\n\n" * bool(i) + "\n".join(pod_lines(pod, own, time.time())))
+        print("\n\n" * bool(i) + "\n".join(_lines(kind, item, own)))
+
+
+def _lines(kind: str, item: Json, events: Sequence[Json]) -> list[str]:
+    from minipod.cli.output import escape
+
+    if kind == "pods":
+        return pod_lines(item, events, time.time())
+    from minipod.cli.describeconfig import config_map_lines, secret_lines
+
+    lines = secret_lines(item) if kind == "secrets" else config_map_lines(item)
+    return [escape(line) for line in (*lines, "", *_events(events, time.time()))]
 
 
 def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
@@ -75,7 +93,7 @@ def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
         *_containers("Containers", spec.get("containers", []), status.get("containerStatuses", [])),
         *_conditions(status.get("conditions", [])),
         *_volumes(spec.get("volumes", [])),
-        _pair("QoS Class", status.get("qosClass"), 17),
+        pair("QoS Class", status.get("qosClass"), 17),
         *_events(events, now),
     ]
     return [escape(line) for line in lines]
@@ -93,16 +111,16 @@ def _head(pod: Json) -> list[str]:
         ("Node", spec.get("nodeName") or status.get("hostIP")),
         ("Start Time", status.get("startTime")),
     ]
-    lines = [_pair(name, value, 17) for name, value in pairs]
-    lines += _mapping("Labels", meta.get("labels", {}), "=", 17)
-    lines += _mapping("Annotations", meta.get("annotations", {}), ": ", 17)
-    lines.append(_pair("Status", phase, 17))
+    lines = [pair(name, value, 17) for name, value in pairs]
+    lines += mapping("Labels", meta.get("labels", {}), "=", 17)
+    lines += mapping("Annotations", meta.get("annotations", {}), ": ", 17)
+    lines.append(pair("Status", phase, 17))
     lines += [
-        _pair(name, status[name.lower()], 17)
+        pair(name, status[name.lower()], 17)
         for name in ("Reason", "Message")
         if status.get(name.lower())
     ]
-    lines.append(_pair("IP", status.get("podIP"), 17))
+    lines.append(pair("IP", status.get("podIP"), 17))
     lines.append("IPs:")
     lines += [f"{_STEP}IP:  {item['ip']}" for item in status.get("podIPs", [])] or [
         f"{_STEP}{NONE}"
@@ -110,14 +128,16 @@ def _head(pod: Json) -> list[str]:
     return lines
 
 
-def _pair(name: str, value: object, width: int, indent: str = "") -> str:
+def pair(name: str, value: object, width: int, indent: str = "") -> str:
+    """Return ``Name:  value`` with the value in column *width*."""
     shown = NONE if value is None or value == "" else str(value)
     return f"{indent}{name + ':':<{width - len(indent)}}{shown}"
 
 
-def _mapping(name: str, values: dict[str, Any], sign: str, width: int) -> list[str]:
+def mapping(name: str, values: dict[str, Any], sign: str, width: int) -> list[str]:
+    """Return the lines of a mapping, one entry each, the first one behind *name*."""
     texts = [f"{key}{sign}{values[key]}" for key in sorted(values)] or [NONE]
-    return [_pair(name, texts[0], width), *(" " * width + text for text in texts[1:])]
+    return [pair(name, texts[0], width), *(" " * width + text for text in texts[1:])]
 
 
 def _containers(title: str, containers: Sequence[Json], statuses: Sequence[Json]) -> list[str]:
@@ -144,7 +164,7 @@ def _container(container: Json, status: Json) -> list[str]:
             ", ".join(f"{p.get('hostPort', 0)}/{p.get('protocol', 'TCP')}" for p in ports),
         ),
     ]
-    lines = [_pair(name, value, 16) for name, value in pairs]
+    lines = [pair(name, value, 16) for name, value in pairs]
     for name, key in (("Command", "command"), ("Args", "args")):
         if container.get(key):
             lines += [
@@ -154,19 +174,19 @@ def _container(container: Json, status: Json) -> list[str]:
     lines += _state("State", status.get("state", {}) or {"waiting": {}})
     if status.get("lastState"):
         lines += _state("Last State", status["lastState"])
-    lines.append(_pair("Ready", bool(status.get("ready")), 16))
-    lines.append(_pair("Restart Count", status.get("restartCount", 0), 16))
+    lines.append(pair("Ready", bool(status.get("ready")), 16))
+    lines.append(pair("Restart Count", status.get("restartCount", 0), 16))
     for name, key in (("Limits", "limits"), ("Requests", "requests")):
         values = container.get("resources", {}).get(key, {})
         if values:
-            lines += [f"{name}:", *(_pair(key, values[key], 16, _STEP) for key in sorted(values))]
+            lines += [f"{name}:", *(pair(key, values[key], 16, _STEP) for key in sorted(values))]
     for name, key in (
         ("Liveness", "livenessProbe"),
         ("Readiness", "readinessProbe"),
         ("Startup", "startupProbe"),
     ):
         if container.get(key):
-            lines.append(_pair(name, _probe(container[key]), 16))
+            lines.append(pair(name, _probe(container[key]), 16))
     lines += _environment(container)
     lines += _mounts(container.get("volumeMounts", []))
     return lines
@@ -178,7 +198,7 @@ def _state(title: str, state: Json) -> list[str]:
         "waiting",
     )
     detail = state.get(kind) or {}
-    lines = [_pair(title, kind.capitalize(), 16)]
+    lines = [pair(title, kind.capitalize(), 16)]
     shown = [
         ("Reason", "reason"),
         ("Message", "message"),
@@ -186,14 +206,14 @@ def _state(title: str, state: Json) -> list[str]:
         ("Signal", "signal"),
     ]
     lines += [
-        _pair(name, detail[key], 16, _STEP)
+        pair(name, detail[key], 16, _STEP)
         for name, key in shown
         if detail.get(key) not in (None, "")
     ]
     if kind == "terminated" and "exitCode" not in detail:
-        lines.append(_pair("Exit Code", 0, 16, _STEP))
+        lines.append(pair("Exit Code", 0, 16, _STEP))
     times = [("Started", "startedAt"), ("Finished", "finishedAt")]
-    return lines + [_pair(name, detail[key], 16, _STEP) for name, key in times if detail.get(key)]
+    return lines + [pair(name, detail[key], 16, _STEP) for name, key in times if detail.get(key)]
 
 
 def _probe(probe: Json) -> str:
@@ -222,19 +242,20 @@ def _environment(container: Json) -> list[str]:
         for key, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
             if key in source:
                 optional = bool(source[key].get("optional"))
+                prefix = f" with prefix '{source['prefix']}'" if source.get("prefix") else ""
                 lines.append(
-                    f"{_STEP}{source[key].get('name')}  {kind}  Optional: {str(optional).lower()}"
+                    f"{_STEP}{source[key].get('name')}  {kind}{prefix}  Optional: {str(optional).lower()}"
                 )
     if lines:
         lines.insert(0, "Environment Variables from:")
     variables = container.get("env", [])
     if not variables:
-        return [*lines, _pair("Environment", "", 16)]
+        return [*lines, pair("Environment", "", 16)]
     width = max(len(variable["name"]) for variable in variables) + len(_STEP) + 3
     return [
         *lines,
         "Environment:",
-        *(_pair(v["name"], _variable(v), width, _STEP) for v in variables),
+        *(pair(v["name"], _variable(v), width, _STEP) for v in variables),
     ]
 
 
@@ -248,13 +269,19 @@ def _variable(variable: Json) -> str:
         return f" ({field.get('containerName', '')}:{field.get('resource')})"
     for key, kind in (("secretKeyRef", "secret"), ("configMapKeyRef", "config map")):
         if field := origin.get(key):
-            return f"<set to the key '{field.get('key')}' in {kind} '{field.get('name')}'>"
+            optional = f"  Optional: {str(bool(field.get('optional'))).lower()}"
+            return (
+                f"<set to the key '{field.get('key')}' in {kind} '{field.get('name')}'>{optional}"
+            )
+    if field := origin.get("fileKeyRef"):
+        where = f"{field.get('path')}' of volume '{field.get('volumeName')}"
+        return f"<set to the key '{field.get('key')}' in file '{where}'>"
     return NONE
 
 
 def _mounts(mounts: Sequence[Json]) -> list[str]:
     if not mounts:
-        return [_pair("Mounts", "", 16)]
+        return [pair("Mounts", "", 16)]
     lines = ["Mounts:"]
     for mount in sorted(mounts, key=lambda m: str(m.get("mountPath"))):
         options = ["ro" if mount.get("readOnly") else "rw"]
@@ -279,18 +306,18 @@ def _conditions(conditions: Sequence[Json]) -> list[str]:
 
 def _volumes(volumes: Sequence[Json]) -> list[str]:
     if not volumes:
-        return [_pair("Volumes", "", 17)]
+        return [pair("Volumes", "", 17)]
     lines = ["Volumes:"]
     for volume in volumes:
         kind = next((key for key in volume if key != "name"), "emptyDir")
         lines += [
             f"{_STEP}{volume['name']}:",
-            _pair("Type", kind[:1].upper() + kind[1:], 17, 2 * _STEP),
+            pair("Type", kind[:1].upper() + kind[1:], 17, 2 * _STEP),
         ]
         source = volume.get(kind) or {}
         for key in source:
             if isinstance(source[key], str | int | bool):
-                lines.append(_pair(key[:1].upper() + key[1:], source[key], 17, 2 * _STEP))
+                lines.append(pair(key[:1].upper() + key[1:], source[key], 17, 2 * _STEP))
     return lines
 
 
@@ -309,7 +336,7 @@ def _events(events: Iterable[Json], now: float) -> list[str]:
         for event in events
     ]
     if not rows:
-        return [_pair("Events", "", 17)]
+        return [pair("Events", "", 17)]
     table = [list(titles), ["-" * 4, "-" * 6, "-" * 4, "-" * 4, "-" * 7], *rows]
     widths = [max(len(row[i]) for row in table) + 2 for i in range(len(titles))]
     return [

@@ -86,12 +86,18 @@ def complete_pods(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def complete_targets(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Complete ``pods``, ``events``, then names; or ``pod/NAME``."""
+    """Complete a kind, then names; or ``pod/NAME``."""
+    from minipod.kinds import KINDS, find_kind
+
     given = ctx.params.get("targets") or []
-    if given or "/" in incomplete:
-        return complete_pods(ctx, incomplete)
-    words = ["pods"] if ctx.info_name in ("delete", "describe", "wait") else ["pods", "events"]
-    return [*words, *(f"pod/{pod['metadata']['name']}" for pod in _pods(ctx))]
+    prefix, slash, _ = incomplete.rpartition("/")
+    if given or slash:
+        kind = find_kind(prefix or given[0])
+        names = _names(ctx, kind.plural) if kind and kind.name != "Event" else []
+        return [f"{prefix}{slash}{name}" for name in names]
+    lasting = ctx.info_name in ("delete", "describe", "wait")
+    words = [kind.plural for kind in KINDS.values() if kind.name != "Event" or not lasting]
+    return [*words, *(f"pod/{name}" for name in _names(ctx, "pods"))]
 
 
 def complete_containers(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -121,12 +127,18 @@ def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
     return [image["reference"] for image in images if image.get("reference")]
 
 
-def _pods(ctx: typer.Context, *, everywhere: bool = False) -> list[dict[str, Any]]:
+def _names(ctx: typer.Context, kind: str) -> list[str]:
+    return [item["metadata"]["name"] for item in _pods(ctx, kind=kind)]
+
+
+def _pods(
+    ctx: typer.Context, *, everywhere: bool = False, kind: str = "pods"
+) -> list[dict[str, Any]]:
     before = ctx.find_root().params.get("namespace")
     namespace = None if everywhere else ctx.params.get("namespace") or before or "default"
     request: dict[str, Any] = {
         "verb": "get",
-        "kind": "pods",
+        "kind": kind,
         "namespace": namespace,
         "names": [],
         "selector": "",

@@ -95,3 +95,17 @@ def test_a_secret_is_shown_in_base64_and_kept_for_root(here: Instance) -> None:
     assert "stringData" not in shown
     for file in Path(here.config.root_dir).glob("state.db*"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_made_from_the_command_line_and_described(here: Instance, tmp_path: Path) -> None:
+    (tmp_path / "app.conf").write_text("level=info\n")
+    words = ("create", "configmap", "settings", f"--from-file={tmp_path}/app.conf")
+    assert here.cli(*words, "--from-literal=a=b").stdout == "configmap/settings created\n"
+    shown = here.cli("describe", "cm", "settings").stdout
+    assert "app.conf:\n----\nlevel=info\n" in shown
+    here.cli("create", "secret", "generic", "login", "--from-literal=password=hunter-2")
+    shown = here.cli("describe", "secret/login").stdout
+    assert "password:  8 bytes" in shown
+    assert "hunter-2" not in shown
+    assert "aHVudGVyLTI" not in shown
+    assert here.cli("create", "configmap", check=False).returncode == 2
