@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 100
-MAX_NODES = 100_000
+MAX_NODES = 50_000
+MAX_DOCUMENTS = 1000
 MAX_ALIASED_NODES = 10_000
 MAX_PROBLEMS = 100
 MAX_PATH = 1024
@@ -274,6 +275,9 @@ class _Builder:
             self._alias(event)
         elif isinstance(event, yaml.DocumentStartEvent):
             self._anchors = {}
+            if len(self.documents) >= MAX_DOCUMENTS:
+                line, column = _place(event)
+                raise _Fatal(line, column, f"more than {MAX_DOCUMENTS} documents: split the file")
 
     def _scalar(self, event: ScalarEvent) -> None:
         line, column = _place(event)

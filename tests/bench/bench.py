@@ -43,6 +43,9 @@ GOALS = (
     Goal("three containers, minipod / podman", "minipod/podman 3", 0.33),
     Goal("the agent's share of a start", "agent 1", 40, "ms"),
     Goal("minipod version", "minipod version", 120, "ms"),
+    Goal("200 lines, read, checked, compiled", "manifest", 10, "ms"),
+    Goal("1 MiB of nonsense, refused", "hostile", 1000, "ms"),
+    Goal("its memory", "hostile memory", 256, "MiB"),
     Goal("private memory of shim and pause", "minipod memory 1", 300, "KiB"),
 )
 
@@ -114,6 +117,16 @@ def measure_command(minipod: Minipod, runs: int, results: Results) -> None:
             took = milliseconds(command)
             if number >= 0:
                 results.add(name, took)
+
+
+def measure_manifests(results: Results) -> None:
+    """Measure manifests without any pod, in a process of their own: its peak of memory is theirs."""
+    command = [sys.executable, "-m", "tests.bench.manifests"]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    for name, value in json.loads(done.stdout).items():
+        results.add(name, value)
 
 
 def report(results: Results) -> str:
@@ -194,6 +207,7 @@ def main() -> int:
                 except FileNotFoundError as error:
                     print(f"bench: {name} is left out: {error}", file=sys.stderr)
             measure_pods(contenders, options.runs, results)
+            measure_manifests(results)
             for contender in contenders:
                 if isinstance(contender, Minipod):
                     measure_command(contender, options.runs, results)

@@ -287,7 +287,13 @@ def test_size_limit() -> None:
 
 
 def test_node_limit() -> None:
-    assert "more than 100000 values" in problem("- 1\n" * (yaml.MAX_NODES + 1))[2]
+    assert f"more than {yaml.MAX_NODES} values" in problem("- 1\n" * (yaml.MAX_NODES + 1))[2]
+
+
+def test_document_limit() -> None:
+    roots, problems = yaml.parse("--- 1\n" * yaml.MAX_DOCUMENTS)
+    assert (len(roots), problems) == (yaml.MAX_DOCUMENTS, [])
+    assert "more than 1000 documents" in problem("--- 1\n" * (yaml.MAX_DOCUMENTS + 1))[2]
 
 
 def test_problems_are_limited() -> None:
