@@ -25,7 +25,7 @@ from minipod.api.problems import Report
 from minipod.api.registry import RULES
 from minipod.errors import AlreadyExists, NotFound, UsageError
 from minipod.kinds import KINDS
-from minipod.pods import names, resolve
+from minipod.pods import hostports, names, resolve
 from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
 from minipod.pods.worker import PodWorker
@@ -89,7 +89,10 @@ class Changes:
             if not meta.name and meta.generate_name:
                 meta.name = meta.generate_name[:57] + secrets.token_hex(3)
         changes = self._object_changes(documents, apply=bool(call.request.get("apply")))
+        self._check_ports(documents)
         await self._make_room(documents, replace=bool(call.request.get("replaceFinished")))
+        # Once more: what gave way took its time, and nothing comes between this and the creation.
+        self._check_ports(documents)
         self._objects.put(*(found for found, change in changes if change != "unchanged"))
         results = [_result(found, change) for found, change in changes]
         for document in documents:
@@ -113,6 +116,28 @@ class Changes:
             worker.delete(None)
         for worker in old:
             await worker.gone.wait()
+
+    def _check_ports(self, documents: list[Document]) -> None:
+        """See that the ports of the host that the pods ask for are free.
+
+        Raises:
+            ManifestError: one is not.
+        """
+        problems: list[Problem] = []
+        present = {(p.metadata.namespace, p.metadata.name): p for p in self._manager.active()}
+        pods = [(each, each.object) for each in documents if isinstance(each.object, Pod)]
+        # One of the same name gives way, with its ports, or is the reason for a refusal by itself.
+        giving = [present.pop((p.metadata.namespace, p.metadata.name), None) for _, p in pods]
+        taken = list(present.values())
+        for (document, pod), old in zip(pods, giving, strict=True):
+            wrong, warnings = hostports.preflight(
+                pod, taken, document.source, document.lines, replaces=old is not None
+            )
+            problems += wrong
+            document.warnings += [each for each in warnings if each not in document.warnings]
+            taken.append(pod)
+        if problems:
+            raise ManifestError(problems)
 
     def _object_changes(
         self, documents: list[Document], *, apply: bool

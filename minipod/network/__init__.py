@@ -7,9 +7,10 @@ address, never translated; only what leaves the machine is masqueraded. A room p
     addresses   which pod has which address (SQLite), and the names and MACs that follow from it
     bridge      the bridge, the veth pairs, the sysctls: what the kernel is asked, over netlink
     netlink     rtnetlink sockets; with elements, the only door to pyroute2
-    elements    elements of the nftables set, by netlink
     ruleset     the nftables text (pure)
     nft         running nft on it, once per agent
+    elements    changing single elements of it, by netlink
+    conntrack   forgetting connections whose translation has become wrong
     collision   does the pod range clash with the host's routes (pure)
     files       the text of /etc/hosts and /etc/resolv.conf (pure)
     batch       many small requests, few runs

@@ -14,9 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING
 
 from minipod.config import Config
 from minipod.errors import AlreadyExists, MinipodError, UsageError
+
+if TYPE_CHECKING:
+    from minipod.plan.context import HostPort
 
 # IFNAMSIZ is 16 with the final NUL; a prefix of 4 and 8 hex digits stay below it.
 _PREFIX = re.compile(r"[A-Za-z]{1,4}")
@@ -89,6 +93,7 @@ class PodLink:
         gateway: the bridge's address, the pod's default route.
         host_ifname: the name of the host end of the veth pair, 15 bytes at most.
         mac: the MAC of the pod end (``eth0``).
+        ports: the ports of the host that are forwarded to the pod.
     """
 
     owner: str
@@ -97,9 +102,10 @@ class PodLink:
     gateway: str
     host_ifname: str
     mac: str
+    ports: tuple[HostPort, ...] = ()
 
 
-def pod_link(config: Config, owner: str, address: str) -> PodLink:
+def pod_link(config: Config, owner: str, address: str, ports: tuple[HostPort, ...] = ()) -> PodLink:
     """Return the link of *owner* at *address*; the same input always gives the same link.
 
     Raises:
@@ -126,6 +132,7 @@ def pod_link(config: Config, owner: str, address: str) -> PodLink:
         gateway=str(gateway),
         host_ifname=f"{config.link_prefix}{int(parsed):08x}",
         mac=mac_of(parsed),
+        ports=ports,
     )
 
 

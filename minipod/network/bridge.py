@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 from minipod.config import Config
 from minipod.errors import MinipodError
-from minipod.network import netlink
+from minipod.network import conntrack, netlink
 from minipod.network.addresses import PodLink, bridge_address, mac_of, parse_range
 from minipod.network.collision import HostRange, check, network_of
 
@@ -102,6 +102,25 @@ class HostLinks:
         )
         for name in names:
             self._no_ipv6(name)
+        hairpins = [netlink.hairpin(link.host_ifname) for link in wanted() if link.ports]
+        _raise_unless_gone(self._socket.attempt(hairpins))
+        self.open_loopback(any(link.ports for link in wanted()))
+
+    def open_loopback(self, on: bool) -> None:
+        """Let the host's own connections to ports on 127.0.0.1 go to pods, or not (route_localnet, ip-sysctl).
+
+        The other direction, from a pod to the host's loopback, is what the ruleset drops in both of its tables
+        (CVE-2020-8558).
+        """
+        # A bridge that was deleted is made anew by repair(), which comes here again.
+        with contextlib.suppress(FileNotFoundError):
+            _sysctl(f"ipv4/conf/{self._config.bridge}/route_localnet", "1" if on else "0")
+
+    def forget_stale_flows(self, links: Collection[PodLink]) -> None:
+        """Forget connections that the ports of *links* would translate in another way, were they new."""
+        addresses = self._socket.addresses()
+        local = {IPv4Address(address.get_attr("IFA_LOCAL")) for address in addresses}
+        conntrack.forget_stale(links, self._pods, local)
 
     def connect(
         self, link: PodLink, netns_fd: int, netlink_fd: int, wanted: Callable[[], Iterable[PodLink]]
@@ -117,6 +136,10 @@ class HostLinks:
         self._add_veth(link, netns_fd, wanted)
         try:
             self._no_ipv6(link.host_ifname)
+            if link.ports:
+                # For a pod that asks for its own port of the host, where bridge-nf-call-iptables is on: there a
+                # packet that is sent back to its port does not pass through the host.
+                self._socket.run(netlink.hairpin(link.host_ifname))
             with netlink.RouteSocket(os.dup(netlink_fd)) as pod:
                 index = pod.index("eth0")
                 if index is None:
@@ -172,6 +195,7 @@ class HostLinks:
         name = self._config.bridge
         if found is None:
             self._socket.run(netlink.add_bridge(name, self._mac, self.uplink.mtu))
+            self.open_loopback(False)
         elif (kind := _link_kind(found)) != "bridge":
             raise MinipodError(
                 f"the link {name} is there, and it is no bridge but {kind or 'a device'}",
@@ -183,7 +207,6 @@ class HostLinks:
         self._bridge = index
         # Before it comes up, so that it never has an IPv6 address or hears a router's advertisement (CVE-2020-10749).
         self._no_ipv6(name)
-        _sysctl(f"ipv4/conf/{name}/route_localnet", "0")
         # The MTU again: only a set MTU keeps the bridge from following its smallest port.
         self._socket.run(
             netlink.set_link(

@@ -280,6 +280,18 @@ def set_link(name: str, *, up: bool = False, attrs: Iterable[tuple[str, Any]] = 
     return Request(what, rtnl.RTM_NEWLINK, ifinfmsg, fields, all_attrs)
 
 
+def hairpin(name: str) -> Request:
+    """``ip link set NAME type bridge_slave hairpin on``: what a port of a bridge sent may be sent back to it."""
+    data: Attrs = [("IFLA_BRPORT_MODE", 1)]
+    info: Attrs = [
+        ("IFLA_INFO_SLAVE_KIND", "bridge"),
+        ("IFLA_INFO_SLAVE_DATA", {"attrs": data}),
+    ]
+    attrs: Attrs = [("IFLA_IFNAME", name), ("IFLA_LINKINFO", {"attrs": info})]
+    what = f"link set {name} type bridge_slave hairpin on"
+    return Request(what, rtnl.RTM_NEWLINK, ifinfmsg, {}, attrs)
+
+
 def delete_link(name: str) -> Request:
     """``ip link delete NAME``."""
     return Request(f"link delete {name}", rtnl.RTM_DELLINK, ifinfmsg, {}, [("IFLA_IFNAME", name)])

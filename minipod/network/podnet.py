@@ -41,12 +41,12 @@ class Network:
     """
 
     def __init__(
-        self, config: Config, host: HostLinks, pods: ElementSocket, thread: ThreadPoolExecutor
+        self, config: Config, host: HostLinks, sets: ElementSocket, thread: ThreadPoolExecutor
     ) -> None:
         """Use :meth:`open`."""
         self._config = config
         self._host = host
-        self._set = pods
+        self._sets = sets
         # One thread: the kernel serialises rtnetlink anyway (rtnl_lock), and the socket is not for sharing.
         self._thread = thread
         self._links: dict[str, PodLink] = {}
@@ -54,6 +54,7 @@ class Network:
         self._admitted: set[PodLink] = set()
         self._elements: Batcher[PodLink | None] = Batcher(self._write)
         self._removals: Batcher[str] = Batcher(self._remove)
+        self._forwards = False
         self._closed = False
 
     @classmethod
@@ -75,8 +76,8 @@ class Network:
         except OSError as error:
             thread.shutdown(wait=False)
             raise _at_edge(error) from error
-        pods = ElementSocket(config.nft_table, ruleset.SET)
-        network = cls(config, host, pods, thread)
+        sets = ElementSocket(config.nft_table)
+        network = cls(config, host, sets, thread)
         try:
             await network._job(host.check_range)
             await network._job(host.repair_bridge)
@@ -201,7 +202,7 @@ class Network:
         await self._elements.close()
         await self._removals.close()
         await self._job(self._host.close)
-        self._set.close()
+        self._sets.close()
         self._thread.shutdown(wait=False)
 
     def _wanted(self) -> list[PodLink]:
@@ -227,21 +228,49 @@ class Network:
                 raise
 
     async def _write(self, changed: list[PodLink | None]) -> None:
-        """Bring the set to the desired state for *changed*; None stands for the whole ruleset."""
+        """Bring the sets to the desired state for *changed*; None stands for the whole ruleset."""
         links = {link for link in changed if link is not None}
+        whole = None in changed or not await self._change(links)
+        if whole:
+            await nft.apply(ruleset.full(self._config, self._links.values()))
+        await self._settle_ports(links, whole=whole)
+
+    async def _change(self, links: set[PodLink]) -> bool:
+        """Put the elements of *links* in or take them out; whether that could be done."""
+        from minipod.network.elements import elements_of
+
         wanted = set(self._links.values())
-        used = {ruleset.element(link) for link in wanted}
-        if None not in changed:
-            remove = [link for link in links - wanted if ruleset.element(link) not in used]
-            try:
-                add = [link for link in links if link in wanted]
-                await self._job(self._set.change, [*map(_key, add)], [*map(_key, remove)])
-                return
-            except OSError as error:
-                # Somebody removed our table or set ("nft flush ruleset"): nothing of it can be trusted.
-                if error.errno != errno.ENOENT:
-                    raise _at_edge(error) from error
-        await nft.apply(ruleset.full(self._config, self._links.values()))
+        add = [element for link in links & wanted for element in elements_of(link)]
+        remove = []
+        if links - wanted:
+            used = {(e.set, e.key): e.data for link in wanted for e in elements_of(link)}
+            gone = [element for link in links - wanted for element in elements_of(link)]
+            if any(used.get((e.set, e.key), e.data) != e.data for e in gone):
+                return False  # another pod has waited for a port of the host: which of the two is there?
+            remove = [element for element in gone if (element.set, element.key) not in used]
+        try:
+            await self._job(self._sets.change, add, remove)
+        except OSError as error:
+            # Somebody removed our table or set ("nft flush ruleset"), or a port of the host is still another pod's
+            # there: nothing of it can be trusted.
+            if error.errno not in (errno.ENOENT, errno.EEXIST, errno.EBUSY):
+                raise _at_edge(error) from error
+            return False
+        return True
+
+    async def _settle_ports(self, links: set[PodLink], *, whole: bool) -> None:
+        """After a change of *links*, or of all: what ports of the host need besides their elements."""
+        wanted = list(self._links.values())
+        forwards = any(link.ports for link in wanted)
+        if whole or forwards != self._forwards:
+            await self._job(self._host.open_loopback, forwards)
+            self._forwards = forwards
+        kept = set(wanted)
+        # Nothing was sent yet to a pod that is new, but to its UDP ports something may have been, in vain.
+        if any(
+            port.protocol == "UDP" or link not in kept for link in links for port in link.ports
+        ) or (whole and forwards):
+            await self._job(self._host.forget_stale_flows, wanted)
 
     async def _remove(self, names: list[str]) -> None:
         await self._job(self._host.remove, names)
@@ -255,12 +284,6 @@ class Network:
         await _settled(
             loop.run_in_executor(self._thread, lambda: function(*args, **kwargs)), reraise=True
         )
-
-
-def _key(link: PodLink) -> bytes:
-    from minipod.network.elements import key
-
-    return key(link.host_ifname, link.mac, link.address)
 
 
 async def _settled(future: asyncio.Future[None], *, reraise: bool = False) -> None:

@@ -7,7 +7,16 @@ The same list is executed (``minipod.runtime``), explained (``render``) and, whe
 from __future__ import annotations
 
 from minipod.plan.container import compile_container
-from minipod.plan.context import ContainerContext, Demand, Facts, Hierarchy, Link, Place, PodContext
+from minipod.plan.context import (
+    ContainerContext,
+    Demand,
+    Facts,
+    Hierarchy,
+    HostPort,
+    Link,
+    Place,
+    PodContext,
+)
 from minipod.plan.execute import compile_exec
 from minipod.plan.render import render_text
 from minipod.plan.resources import class_cgroups
@@ -30,6 +39,7 @@ __all__ = [
     "Demand",
     "Facts",
     "Hierarchy",
+    "HostPort",
     "Link",
     "Place",
     "PodContext",

@@ -79,8 +79,29 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class HostPort:
+    """A port of the host that is a pod's.
+
+    Attributes:
+        address: of the host; 0.0.0.0 for all.
+        protocol: TCP, UDP or SCTP.
+        host_port: the host's.
+        port: the pod's.
+    """
+
+    address: str
+    protocol: str
+    host_port: int
+    port: int
+
+    def __str__(self) -> str:
+        host = "" if self.address == "0.0.0.0" else f"{self.address}:"
+        return f"{host}{self.host_port}/{self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """A pod's place in the flat network, as the address pool and the bridge give it."""
+    """A pod's place in the flat network, as the address pool and the bridge give it, and its ports of the host."""
 
     owner: str
     address: str
@@ -88,6 +109,7 @@ class Link:
     gateway: str
     host_ifname: str
     mac: str
+    ports: tuple[HostPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

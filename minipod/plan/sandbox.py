@@ -75,6 +75,7 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
                 bridge=context.bridge,
                 host_ifname=link.host_ifname,
                 mac=link.mac,
+                ports=link.ports,
             )
         )
     return tuple(result)

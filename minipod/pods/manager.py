@@ -11,7 +11,8 @@ import uuid
 
 from minipod.api import Pod
 from minipod.errors import AlreadyExists, NotFound
-from minipod.network import PodLink, pod_link
+from minipod.network import PodLink
+from minipod.pods import hostports
 from minipod.pods.order import TERMINAL
 from minipod.pods.ports import Tools
 from minipod.pods.record import PodRecord
@@ -74,6 +75,10 @@ class PodManager:
             f"pod {worker.name} already exists ({'Terminating' if leaving else current})",
             f"delete it first: minipod delete pod {pod.metadata.name} -n {pod.metadata.namespace}",
         )
+
+    def active(self) -> list[Pod]:
+        """Return the pods that have not ended, those on their way out too: what they have is taken."""
+        return [w.pod for w in self._workers.values() if w.pod.status.phase not in TERMINAL]
 
     def create(self, pod: Pod, source: str, lines: dict[str, int], asked: float) -> PodWorker:
         """Take on *pod* (checked, its name free); *asked* is ``time.monotonic()`` of the request."""
@@ -155,9 +160,8 @@ class PodManager:
 
     def _link(self, worker: PodWorker) -> PodLink | None:
         record = worker.record
-        if not record.address or not record.sandbox_up:
-            return None
-        return pod_link(self.tools.config, worker.pod.metadata.uid, record.address)
+        address = record.address if record.sandbox_up else ""
+        return hostports.link_of(self.tools.config, worker.pod, address)
 
     async def _sweep(self, known: set[str]) -> None:
         """Remove shims, cgroups, directories and addresses of pods that are not ours any more."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import posixpath
-import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,13 +12,12 @@ from minipod.api import Container, Pod, Problem, members
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageStore
-from minipod.network import pod_link
 from minipod.plan import pod_cgroup
 from minipod.plan.command import argv
 from minipod.plan.context import ContainerContext, Demand, Link, PodContext
 from minipod.plan.resources import demand as demand_of
 from minipod.plan.security import effective
-from minipod.pods import names
+from minipod.pods import hostports, names
 from minipod.pods.admission import refusals
 from minipod.pods.credentials import credentials
 from minipod.pods.errors import ConfigError
@@ -70,10 +68,15 @@ def pod_context(
     directory, logs = pod_directories(config, pod)
     link = None
     resolv_conf, warnings = names.resolver(pod)
-    if not pod.spec.host_network:
-        made = pod_link(config, pod.metadata.uid, address)
+    if made := hostports.link_of(config, pod, address):
         link = Link(
-            made.owner, made.address, made.prefix_len, made.gateway, made.host_ifname, made.mac
+            made.owner,
+            made.address,
+            made.prefix_len,
+            made.gateway,
+            made.host_ifname,
+            made.mac,
+            made.ports,
         )
     return PodContext(
         run_dir=run_dir(config, pod.metadata.uid, sandbox),
@@ -245,27 +248,4 @@ def preflight(
         if not argv(container, image.config.entrypoint, image.config.cmd, {}):
             what = f"neither the manifest nor image {container.image} says what to execute"
             add(path, MinipodError(what, "set command"))
-        if pod.spec.host_network:
-            for k, port in enumerate(container.ports):
-                if _port_taken(port.protocol, port.container_port):
-                    what = f"port {port.container_port}/{port.protocol} is taken on this host"
-                    remedy = (
-                        "end what listens on it (ss -lntup shows it), or do without hostNetwork"
-                    )
-                    add(f"{path}.ports[{k}].containerPort", MinipodError(what, remedy))
     return problems
-
-
-def _port_taken(protocol: str, port: int) -> bool:
-    """Whether the host listens on *port* already: a pod of the host's network shares its ports."""
-    kinds = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
-    if protocol not in kinds:
-        return False
-    with socket.socket(socket.AF_INET, kinds[protocol]) as probe:
-        if protocol == "TCP":
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return True
-    return False

@@ -6,9 +6,8 @@ from __future__ import annotations
 import asyncio
 
 from minipod.errors import MinipodError
-from minipod.network import pod_link
 from minipod.plan import SANDBOX_KEY, compile_sandbox
-from minipod.pods import backoff, resolve
+from minipod.pods import backoff, hostports, resolve
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.runtime.shim import Process, Shim
@@ -130,7 +129,7 @@ class Sandbox:
         core, record = self._core, self._core.record
         await self._containers.cancel_starts()
         shim, core.shim = core.shim, None
-        link = pod_link(core.tools.config, core.uid, record.address) if record.address else None
+        link = hostports.link_of(core.tools.config, core.pod, record.address)
         if record.sandbox >= 0:
             await core.tools.runtime.remove_sandbox(core.run_dir, core.cgroup, shim, link)
             core.tools.demands.leave(core.uid)

@@ -189,6 +189,7 @@ def _pod_link(step: s.AttachNetwork) -> PodLink:
         gateway=step.gateway,
         host_ifname=step.host_ifname,
         mac=step.mac,
+        ports=step.ports,
     )
 
 

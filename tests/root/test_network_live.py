@@ -26,7 +26,7 @@ import pytest
 from minipod.config import Config
 from minipod.errors import MinipodError
 from minipod.network import Network, PodLink, pod_link
-from minipod.network.elements import ElementSocket
+from minipod.network.elements import Element, ElementSocket
 
 pytestmark = pytest.mark.requires("root", "nft", "veth", "tool:ip")
 
@@ -432,7 +432,7 @@ async def test_parallel_attaches_share_transactions() -> None:
     texts: list[object] = []
     original = ElementSocket.change
 
-    def counted(self: ElementSocket, add: list[bytes], remove: list[bytes]) -> None:
+    def counted(self: ElementSocket, add: list[Element], remove: list[Element]) -> None:
         texts.append((add, remove))
         original(self, add, remove)
 

@@ -338,10 +338,6 @@ def test_refused(text: str, expected: str) -> None:
             "ports:\n- {containerPort: 1, name: a}\n- {containerPort: 2, name: a}",
             '9: spec.containers[0].ports[1].name: port name "a" is given twice, first on line 8',
         ),
-        (
-            "ports: [{containerPort: 80, hostPort: 80}]",
-            "ports[0].hostPort: known to Kubernetes but not",
-        ),
         ("resources: {limits: {cpu: fast}}", "'fast' is not a quantity"),
         (
             "resources: {limits: {cpu: yes}}",

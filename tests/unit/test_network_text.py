@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from ipaddress import ip_network
 
@@ -20,20 +21,51 @@ from minipod.network.files import (
     hosts_file_host_network,
 )
 from minipod.network.nft import NftError
+from minipod.plan import HostPort
 
 CONFIG = Config(bridge="br-x", link_prefix="xy", pod_cidr="10.7.0.0/24", nft_table="mytable")
-ONE = pod_link(CONFIG, "one", "10.7.0.2")
-TWO = pod_link(CONFIG, "two", "10.7.0.3")
+ANY = "0.0.0.0"
+ONE = pod_link(CONFIG, "one", "10.7.0.2", (HostPort("192.0.2.1", "SCTP", 8080, 80),))
+TWO = pod_link(
+    CONFIG, "two", "10.7.0.3", (HostPort(ANY, "TCP", 8080, 80), HostPort(ANY, "UDP", 53, 53))
+)
 FULL = """\
 add table inet mytable
 delete table inet mytable
 add table bridge mytable
 delete table bridge mytable
 table inet mytable {
+	map hostports {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		elements = {
+			tcp . 8080 : 10.7.0.3 . 80,
+			udp . 53 : 10.7.0.3 . 53
+		}
+	}
+	map hostports_of_address {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		elements = {
+			192.0.2.1 . sctp . 8080 : 10.7.0.2 . 80
+		}
+	}
 	chain prerouting {
-		comment "link-local groups skip the bridge and its filter (br_handle_frame)"
+		comment "link-local groups skip the bridge and its filter (br_handle_frame); the loopback is the host's alone"
 		type filter hook prerouting priority raw; policy accept;
 		iifname "xy0a0700*" iifname != "br-x" drop
+		iifname "br-x" ip daddr 127.0.0.0/8 drop
+	}
+	chain hostports {
+		dnat ip to ip daddr . meta l4proto . th dport map @hostports_of_address
+		dnat ip to meta l4proto . th dport map @hostports
+	}
+	chain from_others {
+		comment "not what claims to be for the loopback: the kernel drops that, but only after this"
+		type nat hook prerouting priority dstnat; policy accept;
+		meta l4proto { tcp, udp, sctp } ip daddr != 127.0.0.0/8 fib daddr type local jump hostports
+	}
+	chain from_here {
+		type nat hook output priority -100; policy accept;
+		meta l4proto { tcp, udp, sctp } fib daddr type local jump hostports
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -45,6 +77,7 @@ table inet mytable {
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr 10.7.0.0/24 ip daddr != 10.7.0.0/24 oifname != "br-x" masquerade
+		ct status dnat ip saddr { 127.0.0.0/8, 10.7.0.0/24 } ip daddr 10.7.0.0/24 oifname "br-x" masquerade
 	}
 }
 table bridge mytable {
@@ -111,6 +144,12 @@ def test_no_pods_is_an_empty_set() -> None:
     text = ruleset.full(CONFIG, [])
     assert "elements" not in text
     assert text.startswith("add table inet mytable\ndelete table inet mytable\n")
+
+
+def test_a_port_that_two_pods_claim_is_the_firsts() -> None:
+    """nft would refuse a map with two values for a key, and with it the whole transaction: all pods' network."""
+    text = ruleset.full(CONFIG, [TWO, replace(ONE, ports=TWO.ports)])
+    assert text.count("tcp . 8080 :") == 1 and "tcp . 8080 : 10.7.0.3 . 80" in text
 
 
 def test_install_never_replaces() -> None:

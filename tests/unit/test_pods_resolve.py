@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from minipod.api import Container, ContainerPort, HostPathVolumeSource, Pod, Volume
+from minipod.api import Container, HostPathVolumeSource, Pod, Volume
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageConfig, ImageStore
@@ -178,21 +178,3 @@ def test_nothing_to_execute() -> None:
     assert found[:2] == (8, "spec.containers[0]")
     assert "what to execute" in found[2] and "set command" in found[2]
     assert problems(pod(Container(name="app", image="img", command=["x"])), silent) == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "protocol"), [(socket.SOCK_STREAM, "TCP"), (socket.SOCK_DGRAM, "UDP")]
-)
-def test_a_port_of_the_host_that_is_taken(kind: int, protocol: str) -> None:
-    with socket.socket(socket.AF_INET, kind) as taken:
-        taken.bind(("127.0.0.1", 0))
-        if kind == socket.SOCK_STREAM:
-            taken.listen()
-        number = taken.getsockname()[1]
-        port = ContainerPort(container_port=number, protocol=protocol)
-        one = pod(Container(name="app", image="img", ports=[port]), host_network=True)
-        ((line, path, words),) = problems(one)
-        assert (line, path) == (5, "spec.containers[0].ports[0].containerPort")
-        assert f"port {number}/{protocol} is taken" in words
-        one.spec.host_network = False
-        assert problems(one) == []

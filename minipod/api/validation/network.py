@@ -140,9 +140,8 @@ def check_port(port: ContainerPort, path: str, host_network: bool, report: Repor
         if port.host_port != port.container_port:
             what = "must equal containerPort when spec.hostNetwork is true"
             report.error(f"{path}.hostPort", what)
-    elif port.host_port:
-        what = "reach the pod at its own address, or set spec.hostNetwork"
-        report.error(f"{path}.hostPort", f"{NOT_HONOURED}: {what}")
+    elif port.host_port and not 0 < port.host_port <= MAX_PORT:
+        report.error(f"{path}.hostPort", f"must be 1 to {MAX_PORT}, not {port.host_port}")
     if port.host_ip:
         _host_ip(port.host_ip, f"{path}.hostIP", report)
 

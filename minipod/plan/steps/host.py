@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from minipod.plan.context import HostPort
 from minipod.plan.steps.base import NamespaceStep, Step
 
 
@@ -95,11 +96,15 @@ class AttachNetwork(Step):
     bridge: str
     host_ifname: str
     mac: str
+    ports: tuple[HostPort, ...] = ()
 
     def describe(self) -> str:
+        forwards = "".join(
+            f"; forward the host's port {port} to {port.port}" for port in self.ports
+        )
         return (
             f"make veth {self.host_ifname} on bridge {self.bridge} with its peer as eth0 in the sandbox, "
-            f"{self.address}/{self.prefix_len}, MAC {self.mac}, default route via {self.gateway}"
+            f"{self.address}/{self.prefix_len}, MAC {self.mac}, default route via {self.gateway}{forwards}"
         )
 
 
