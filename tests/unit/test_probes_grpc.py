@@ -5,60 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, RequestReceived, StreamEnded
 
 from minipod.api import HTTPHeader
 from minipod.pods.probes import Outcome, Verdict, grpc, http
-from tests.servers import Serve, certificate, server
+from tests.servers import Serve, Service, certificate, health, server
 
 HEALTHY = Outcome(Verdict.SUCCESS, "service healthy")
 PREFACE = b"\0\0\0\4\0\0\0\0\0"  # an empty SETTINGS frame
-
-
-@dataclass
-class Service:
-    """A server of HTTP/2: what it answers, and what it was asked."""
-
-    status: str = "200"
-    headers: Sequence[tuple[str, str]] = (("content-type", "application/grpc"),)
-    body: bytes = b""
-    trailers: Sequence[tuple[str, str]] = (("grpc-status", "0"),)
-    asked: list[tuple[dict[bytes, bytes], bytes]] = field(default_factory=list)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = H2Connection(H2Configuration(client_side=False))
-        connection.initiate_connection()
-        headers: dict[bytes, bytes] = {}
-        body = b""
-        while data := await reader.read(4096):
-            for event in connection.receive_data(data):
-                if isinstance(event, RequestReceived):
-                    headers = {bytes(k): bytes(v) for k, v in event.headers}
-                elif isinstance(event, DataReceived):
-                    body += event.data
-                elif isinstance(event, StreamEnded):
-                    self.asked.append((headers, body))
-                    self.answer(connection, event.stream_id)
-            writer.write(connection.data_to_send())
-
-    def answer(self, connection: H2Connection, stream: int) -> None:
-        connection.send_headers(stream, [(":status", self.status), *self.headers])
-        if self.body:
-            connection.send_data(stream, self.body, end_stream=not self.trailers)
-        if self.trailers:
-            connection.send_headers(stream, self.trailers, end_stream=True)
-
-
-def health(status: int, before: bytes = b"") -> bytes:
-    """Return a HealthCheckResponse as gRPC frames it."""
-    message = before + (b"\x08" + bytes([status]) if status else b"")
-    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def raw(data: bytes, *, hold: bool = False) -> Serve:
