@@ -44,7 +44,8 @@ class Containers:
     Attributes:
         execs: the commands that run in them.
         messages: where they leave their last words.
-        on_running: called when a run has begun, and again for one that an agent finds which comes back.
+        on_running: called when a run has begun.
+        on_found: called for a run that an agent finds which comes back.
         on_over: called when a run has ended, with ``record.ended`` set, before it is decided what follows.
     """
 
@@ -55,6 +56,7 @@ class Containers:
         self.execs = Execs()
         self.messages = Messages()
         self.on_running: Callable[[ContainerRecord], None] = lambda record: None
+        self.on_found: Callable[[ContainerRecord], None] = lambda record: None
         self.on_over: Callable[[ContainerRecord], None] = lambda record: None
         known = {record.name: record for record in core.record.containers}
         core.record.containers = [
@@ -254,6 +256,7 @@ class Containers:
         """A run was announced and never came to be: it is not counted."""
         record.attempt -= 1
         record.state, record.next_start = "waiting", self._core.now()
+        record.hooking = False
 
     def on_exit(self, process: Process) -> None:
         """A container has ended, or a command in one."""
@@ -337,7 +340,7 @@ class Containers:
         core = self._core
         container = member(core.pod, name or default_container(core.pod)).container
         record = core.record.container(container.name)
-        if record.state != "running" or core.shim is None:
+        if not record.is_up or core.shim is None:
             raise MinipodError(
                 f"container {record.name} of pod {core.name} is not running",
                 f"see minipod describe pod {core.pod.metadata.name}",

@@ -37,7 +37,8 @@ def startable(pod: Pod, record: PodRecord) -> list[ContainerRecord]:
     """Return the containers whose turn it is: they may run now, whether they do or not.
 
     Init containers take their turns: each waits until the one before it has succeeded or, if that is a sidecar, has
-    started. All others wait for all of them. A sidecar that is restarted later holds nobody up.
+    started. All others wait for all of them, and for the first run of a postStart hook of one before them. A sidecar
+    that is restarted later holds nobody up.
     """
     result: list[ContainerRecord] = []
     rows = list(pairs(pod, record))
@@ -47,11 +48,22 @@ def startable(pod: Pod, record: PodRecord) -> list[ContainerRecord]:
                 return [*result, container]
             continue
         result.append(container)
-        if member.is_sidecar and not readiness.started(member, container):
+        waits = member.is_sidecar and not readiness.started(member, container)
+        if waits or _holds_up(member, container, record):
             later = (other for _, other in rows[i + 1 :])
             if not any(other.sandbox == record.sandbox for other in later):
                 return result
     return result
+
+
+def _holds_up(member: Member, container: ContainerRecord, record: PodRecord) -> bool:
+    """Whether those after a container wait for its postStart hook, as they do where one is started after the other."""
+    lifecycle = member.container.lifecycle
+    if lifecycle is None or lifecycle.post_start is None:
+        return False
+    if container.state == "waiting":
+        return container.sandbox != record.sandbox and container.reason in ("", "ContainerCreating")
+    return container.state == "starting"
 
 
 def is_initialized(pod: Pod, record: PodRecord) -> bool:

@@ -41,12 +41,16 @@ class PostStart:
         if lifecycle is None or lifecycle.post_start is None:
             self._done(record)
             return
-        record.hooking = True
+        record.state, record.hooking = "starting", True
         self._hooks[record.name] = self._core.spawn(self._run(record))
 
     def ended(self, record: ContainerRecord) -> None:
         """The container has ended, or is to be stopped: its hook goes with it."""
         record.hooking = False
+        self.forget(record)
+
+    def forget(self, record: ContainerRecord) -> None:
+        """Leave the hook to the next agent, which runs it again."""
         if task := self._hooks.pop(record.name, None):
             task.cancel()
 
@@ -64,7 +68,11 @@ class PostStart:
             log.info("pod %s: postStart of container %s: %s", core.name, record.name, error)
             # Not its words, which may hold what a server or a command wrote.
             warn("FailedPostStartHook", "PostStartHook failed")
-            self._failed(record)
-            return
+            self._returned(record, self._failed)
+        else:
+            self._returned(record, self._done)
+
+    def _returned(self, record: ContainerRecord, tell: Callable[[ContainerRecord], None]) -> None:
         self._hooks.pop(record.name, None)
-        self._done(record)
+        record.hooking = False
+        tell(record)

@@ -92,8 +92,8 @@ class Prober:
     def started(self, record: ContainerRecord) -> None:
         """A container has begun to run: whether it has started and is ready is for its probes."""
         container = self._core.spec(record.name)
-        record.has_started = container.startup_probe is None
-        record.ready = record.has_started and container.readiness_probe is None
+        record.unstarted = container.startup_probe is not None
+        record.unready = container.readiness_probe is not None
         if container.startup_probe:
             self._begin(record, "Startup", container.startup_probe)
         else:
@@ -107,7 +107,7 @@ class Prober:
             if probe:
                 tick = self._loop.time() + random.random() * probe.period_seconds
                 self._first_ticks[record.name, kind] = tick  # type: ignore[index]
-        if container.startup_probe and not record.has_started:
+        if container.startup_probe and record.unstarted:
             self._begin(record, "Startup", container.startup_probe)
         else:
             self._begin_others(record, container, at_once=False)
@@ -119,7 +119,11 @@ class Prober:
 
     def ended(self, record: ContainerRecord) -> None:
         """A container has ended."""
-        record.has_started = record.ready = False
+        record.unstarted = record.unready = False
+        self.forget(record)
+
+    def forget(self, record: ContainerRecord) -> None:
+        """Ask no more, and leave what was found as it is."""
         for kind in ("Startup", "Liveness", "Readiness"):
             self._cancel(record.name, kind)
 
@@ -191,8 +195,8 @@ class Prober:
     def _became(self, record: ContainerRecord, kind: Kind, probe: Probe, good: bool) -> bool:
         """Take down what a probe has found; whether it is over for this run of the container."""
         if kind == "Readiness":
-            if record.ready != good:
-                record.ready = good
+            if record.unready == good:
+                record.unready = not good
                 self._core.wake.set()
             return False
         if not good:
@@ -201,8 +205,7 @@ class Prober:
             return True
         if kind == "Startup":
             container = self._core.spec(record.name)
-            record.has_started = True
-            record.ready = container.readiness_probe is None
+            record.unstarted = False
             self._tasks.pop((record.name, kind), None)
             self._begin_others(record, container, at_once=True)
             self._core.wake.set()

@@ -9,11 +9,11 @@ from minipod.pods.record import ContainerRecord
 
 def started(member: Member, record: ContainerRecord) -> bool:
     """Whether the container runs and has started."""
-    return record.state == "running"
+    return record.state == "running" and not record.unstarted
 
 
 def ready(member: Member, record: ContainerRecord) -> bool:
     """Whether the container counts as ready; a regular init container does when it has succeeded."""
     if member.kind == "init" and not member.is_sidecar:
         return record.is_over and record.ended is not None and record.ended.exit_code == 0
-    return started(member, record)
+    return started(member, record) and not record.unready

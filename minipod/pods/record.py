@@ -45,8 +45,8 @@ class ContainerRecord(msgspec.Struct):
         backoff, backoff_updated: see ``backoff.py``.
         image_id: the id of the image that it runs.
         hooking: its program runs, and its postStart hook has not returned yet: it is still ``starting``.
-        has_started: its startup probe has succeeded, or there is none; of the present run.
-        ready: its readiness probe succeeds, or there is none; of the present run.
+        unstarted: it runs, and its startup probe has not succeeded yet.
+        unready: it runs, and its readiness probe has not succeeded yet, or has failed since.
         user: whom the present or last run was started as.
         pulls: how often in a row its image could not be had.
         next_pull: when that is tried again.
@@ -69,14 +69,19 @@ class ContainerRecord(msgspec.Struct):
     backoff_updated: float = 0.0
     image_id: str = ""
     hooking: bool = False
-    has_started: bool = False
-    ready: bool = False
+    unstarted: bool = False
+    unready: bool = False
     user: User | None = None
     pulls: int = 0
     next_pull: float = 0.0
     sandbox: int = -1
     stop_by: float | None = None
     stop_why: str = ""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its program runs; its postStart hook may run, too."""
+        return self.state == "running" or self.hooking
 
     @property
     def is_over(self) -> bool:

@@ -57,7 +57,7 @@ async def recover(core: PodCore, sandbox: Sandbox, containers: Containers) -> No
             container.state = "running"
             containers.on_exit(process)
         elif container.state == "running":
-            containers.on_running(container)
+            containers.on_found(container)
         elif process.state == "running":
             containers.on_started(process)
 

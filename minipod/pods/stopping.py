@@ -24,7 +24,7 @@ from minipod.pods.signals import parse_signal
 
 MINIMUM_GRACE = 2.0  # the kubelet's minimumGracePeriodInSeconds
 
-Hook = Callable[[ContainerRecord], Coroutine[None, None, None]]
+Hook = Callable[[ContainerRecord], Coroutine[None, None, None] | None]
 
 
 @dataclass(slots=True)
@@ -46,13 +46,15 @@ class Stopping:
     """Stops the containers of one pod.
 
     Attributes:
-        pre_stop: calls a container's preStop hook, and returns when that is done; it is cancelled when time is up.
+        on_stop: told of each container that is about to be stopped, before anything else.
+        pre_stop: returns what calls a container's preStop hook, which is cancelled when time is up; None: it has none.
     """
 
     def __init__(self, core: PodCore) -> None:
         self._core = core
         self._stops: dict[str, _Stop] = {}
-        self.pre_stop: Hook | None = None
+        self.on_stop: Callable[[ContainerRecord], None] = lambda record: None
+        self.pre_stop: Hook = lambda record: None
 
     def ask(self, record: ContainerRecord, by: float, message: str = "") -> None:
         """Have a container stopped that is killed at *by*, in seconds since the epoch; an earlier time stays.
@@ -99,7 +101,7 @@ class Stopping:
 
     def _next(self, key: str, record: ContainerRecord, by: float) -> None:
         core, now = self._core, self._core.now()
-        if record.state == "running":
+        if record.is_up:
             stop = self._stops.get(key)
             if stop is None:
                 stop = self._stops[key] = self._begin(record)
@@ -122,13 +124,13 @@ class Stopping:
     def _begin(self, record: ContainerRecord) -> _Stop:
         words = record.stop_why or f"Stopping container {record.name}"
         self._core.event("Normal", "Killing", words, record.name)
-        if self.pre_stop is None:
-            return _Stop()
-        return _Stop(self._core.spawn(self._hook(self.pre_stop, record)))
+        self.on_stop(record)
+        hook = self.pre_stop(record)
+        return _Stop(self._core.spawn(self._hook(hook)) if hook else None)
 
-    async def _hook(self, hook: Hook, record: ContainerRecord) -> None:
+    async def _hook(self, hook: Coroutine[None, None, None]) -> None:
         try:
-            await hook(record)
+            await hook
         finally:
             self._core.wake.set()
 
@@ -145,14 +147,17 @@ class Stopping:
         self._core.spawn(send())
 
     def _stop_signal(self, record: ContainerRecord) -> int:
-        image = self._core.tools.images.get(self._core.spec(record.name).image)
+        container = self._core.spec(record.name)
+        if container.lifecycle and container.lifecycle.stop_signal:
+            return parse_signal(container.lifecycle.stop_signal)
+        image = self._core.tools.images.get(container.image)
         return parse_signal(image.config.stop_signal if image else "")
 
     def _kill_at(self, record: ContainerRecord) -> float:
         """Return when a container that is being stopped is killed."""
         by = record.stop_by or 0.0
         stop = self._stops.get(process_key(record.name, record.attempt))
-        if record.state == "starting":
+        if not record.is_up:
             return by
         signalled = stop.signalled if stop else None
         return max(by, (by if signalled is None else signalled) + MINIMUM_GRACE)

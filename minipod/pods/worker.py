@@ -19,6 +19,7 @@ from minipod.plan import ContainerContext, PodContext
 from minipod.plan.resources import unmet
 from minipod.plan.security import lacking
 from minipod.pods import order, recovery
+from minipod.pods.care import Care
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.pods.ports import Tools
@@ -49,6 +50,7 @@ class PodWorker:
         self._files = VolumeFiles(self.core)
         self._files_placed = True
         self._stopping = Stopping(self.core)
+        self._care = Care(self.core, self._containers, self._stopping)
         self._asked = asked  # time.monotonic() of the request, until the pod has started once
         self.gone = asyncio.Event()
 
@@ -92,6 +94,7 @@ class PodWorker:
 
     def stop(self) -> None:
         """Let go of the pod, which goes on; the agent is ending."""
+        self._care.close()
         if self.core.shim:
             self.core.shim.close()
 
@@ -245,6 +248,7 @@ class PodWorker:
     async def _end(self) -> None:
         """Remove everything: this is where a pod leaves nothing behind."""
         core = self.core
+        self._care.close()
         run_parent = f"{core.tools.config.run_dir}/pods/{core.uid}"
         await self._sandbox.end()
         for path in (run_parent, core.directory, core.log_dir):

@@ -12,7 +12,7 @@ import pytest
 
 from tests import node
 from tests.instance import Instance
-from tests.root.test_probes import wait_for_event
+from tests.root.test_probes import events, wait_for_event
 
 OS = {"os": {"name": "linux"}}
 
@@ -92,7 +92,7 @@ def test_a_failed_post_start_kills_and_its_words_stay_here(pods: Instance, share
     node.create(pods, pod(shared, SERVES, hooks, restartPolicy="Never"))
     made = node.wait_for(pods, "p", node.over)
     assert node.container(made)["state"]["terminated"]["exitCode"] == 0  # it heard SIGTERM
-    found = node.events(pods, "p")
+    found = events(pods, "p")
     assert "FailedPostStartHook: PostStartHook failed" in found
     assert "Killing: FailedPostStartHook" in found
     assert "secret" not in "".join(found)

@@ -76,8 +76,16 @@ class World:
     def _failed(self, record: ContainerRecord, kind: Kind, probe: Probe) -> None:
         self.failed.append((self._now(), kind))
 
+    def end(self) -> None:
+        self.record.state = "waiting"
+        self.prober.ended(self.record)
+
     def ready(self) -> bool:
-        return self.record.ready
+        running = self.record.state == "running"
+        return running and not (self.record.unstarted or self.record.unready)
+
+    def started(self) -> bool:
+        return not self.record.unstarted
 
     async def begin(self, after: float = DELAY) -> None:
         await asyncio.sleep(after)
@@ -148,9 +156,9 @@ def test_the_startup_probe_comes_before_the_others() -> None:
         await world.begin()
         await world.until(5.9)
         assert world.asked == {"Startup": [2, 4], "Liveness": [], "Readiness": []}
-        seen = [world.record.has_started, world.ready()]
+        seen = [world.started(), world.ready()]
         await world.until(12)
-        seen += [world.record.has_started, world.ready()]
+        seen += [world.started(), world.ready()]
         assert seen == [False, False, True, True]
         # Readiness is asked in the same instant; liveness at its next tick, counted from the pod's creation.
         assert world.asked == {"Startup": [2, 4, 6], "Liveness": [6, 9, 12], "Readiness": [6, 11]}
@@ -164,11 +172,11 @@ def test_the_next_run_begins_anew() -> None:
         await world.begin()
         await world.until(5)
         assert world.ready()
-        world.prober.ended(world.record)
+        world.end()
         assert not world.ready()
         await world.until(20)
         assert world.asked["Readiness"] == [0.25, 4.25]
-        world.prober.started(world.record)
+        await world.begin(0)
         await world.until(21)
         assert not world.ready()  # one success is not two
         await world.until(25)
@@ -202,7 +210,7 @@ def test_without_probes_a_container_is_ready_when_it_runs() -> None:
     async def run() -> None:
         world = World()
         await world.begin()
-        assert (world.record.has_started, world.ready()) == (True, True)
+        assert (world.started(), world.ready()) == (True, True)
 
     on_a_fake_clock(run())
 
@@ -299,7 +307,7 @@ def test_an_answer_that_comes_after_the_end_changes_nothing() -> None:
         world.takes["Readiness"] = 5
         await world.begin()
         await world.until(1)
-        world.prober.ended(world.record)
+        world.end()
         await world.until(9)
         assert not world.ready()
 
@@ -314,7 +322,7 @@ def test_an_agent_that_comes_back_keeps_what_was_found() -> None:
             readiness_probe=probe(failure_threshold=2),
         )
         world.record.state, world.record.started = "running", wall() - 100
-        world.record.has_started = world.record.ready = True
+        world.record.unstarted = world.record.unready = False
         world.answers["Readiness"] = [BAD]
         world.prober.resume(world.record)
         assert world.ready()
@@ -334,10 +342,11 @@ def test_an_agent_that_comes_back_goes_on_with_the_startup_probe() -> None:
     async def run() -> None:
         world = World(startup_probe=probe(), readiness_probe=probe())
         world.record.state, world.record.started = "running", wall() - 100
+        world.record.unstarted = world.record.unready = True
         world.prober.resume(world.record)
         await world.until(10)
         assert len(world.asked["Startup"]) == 1
-        assert (world.record.has_started, world.ready()) == (True, True)
+        assert (world.started(), world.ready()) == (True, True)
 
     on_a_fake_clock(run())
 
