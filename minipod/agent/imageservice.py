@@ -102,7 +102,12 @@ class ImageService:
         )
         assert worker.stdin and worker.stdout and worker.stderr, "all three are pipes"
         try:
-            arguments = {"root": self._images.root, "fd": fd, "name": call.request.get("name")}
+            arguments = {
+                "root": self._images.root,
+                "fd": fd,
+                "name": call.request.get("name"),
+                "source": call.text("source", "archive"),
+            }
             worker.stdin.write(json.dumps(arguments).encode() + b"\n")
             worker.stdin.close()
             async for raw in worker.stdout:

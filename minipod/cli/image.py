@@ -119,10 +119,9 @@ def load(
     from minipod.cli.progress import Progress
 
     progress = Progress()
-    with (
-        _opened(file) as fd,
-        call(session(ctx).config, {"verb": "image", "op": "load", "name": name}, [fd]) as answer,
-    ):
+    source = file if file != "-" else "standard input"
+    request = {"verb": "image", "op": "load", "name": name, "source": source}
+    with _opened(file) as fd, call(session(ctx).config, request, [fd]) as answer:
         try:
             for event in answer:
                 step = event.get("progress", {})

@@ -56,6 +56,7 @@ def load(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
         progress=lambda progress: _write(output, {"progress": progress}),
         name=request.get("name"),
         platform=request.get("platform"),
+        label=request.get("source") or "archive",
     )
     references = [name for image in images for name in image.references or (image.digest,)]
     return {"done": references, "images": [image.digest for image in images]}

@@ -153,6 +153,7 @@ class ImageStore:
         progress: Callable[[dict[str, object]], None] = lambda _: None,
         platform: str | None = None,
         name: str | None = None,
+        label: str = "archive",
     ) -> _Images:
         """Add the images of a Docker archive, an OCI archive (both also compressed), or an OCI layout directory.
 
@@ -164,6 +165,7 @@ class ImageStore:
             progress: called with ``layer``, ``status``, ``done`` and ``total``.
             platform: ``os/architecture[/variant]`` instead of this machine's.
             name: a reference for the one image, instead of those that it claims.
+            label: what errors call it when *path* is an fd.
 
         Raises:
             UsageError: it is refused, for what it says.
@@ -174,7 +176,7 @@ class ImageStore:
 
         wanted = parse_platform(platform) if platform else host_platform()
         name = normalize_reference(name) if name else None
-        with _Edge(path if isinstance(path, str) else "archive"):
+        with _Edge(path if isinstance(path, str) else label):
             self._layout.create()
             with open_source(path, self._layout.tmp, self.limits) as source:
                 added = ingest(

@@ -428,3 +428,10 @@ def test_plan_creates_nothing(shared_instance: Instance) -> None:
     assert "clone3 sandbox" in done.stdout and f"container c0 ({TEST_IMAGE})" in done.stdout
     assert shared_instance.call("get", {"kind": "pods"})[0]["items"] == []
     assert done.stdout == shared_instance.cli("plan", "-", input=text).stdout
+
+
+def test_what_is_no_image_is_called_by_its_name(shared_instance: Instance, tmp_path: Path) -> None:
+    path = tmp_path / "notes.tar"
+    path.write_text("no archive at all\n")
+    done = shared_instance.cli("image", "load", path, check=False)
+    check_error(done, 2, f"minipod: {path}: ", "cut off")
