@@ -19,6 +19,7 @@ from minipod.pods.contents import facts_in, files_of, references
 from minipod.pods.core import PodCore
 from minipod.runtime.atomic import File, checked, write, written
 from minipod.runtime.podroot import sandbox_root, volume_directory
+from minipod.runtime.shim import Shim
 
 RETRY = 10.0
 """Seconds until something is tried again of whose mending nobody tells us: a full memory, an image that is loaded."""
@@ -53,6 +54,8 @@ class VolumeFiles:
             return True
         self.next_try = None
         core = self._core
+        if core.shim is None:
+            return False
         if self._sandbox != core.record.sandbox:
             self._sandbox = core.record.sandbox
             self._placed.clear()
@@ -64,23 +67,24 @@ class VolumeFiles:
             if self._seen.get(volume.name) != sources[volume.name]
         }
         try:
-            await self._write(due)
+            await self._write(core.shim, due)
             self._seen |= {name: sources[name] for name in due}
         except OSError as error:  # the sandbox is just ending, or the memory is full
-            words = f"the files of its volumes could not be written: {error.strerror or error}"
+            why = error.strerror or str(error) or "no answer"
+            words = f"the files of the volumes could not be written: {why}"
             core.event("Warning", "FailedMount", words)
             self.next_try = core.now() + RETRY
         return len(self._placed) == len(self._volumes)
 
-    async def _write(self, due: Mapping[str, Mapping[str, File] | None]) -> None:
+    async def _write(self, shim: Shim, due: Mapping[str, Mapping[str, File] | None]) -> None:
         todo = {
             name: files
             for name, files in due.items()
             if files is not None or name not in self._placed
         }
-        if not todo or self._core.shim is None:
+        if not todo:
             return
-        async with sandbox_root(self._core.shim) as root:
+        async with sandbox_root(shim) as root:
             for name, files in todo.items():
                 with volume_directory(root, name) as directory:
                     if files is not None:
@@ -108,7 +112,8 @@ class VolumeFiles:
         pod = self._core.pod
         found: list[object] = [self._look(kind, name) for kind, name in references(volume)]
         if facts_in(volume):
-            resources = [msgspec.to_builtins(each.container.resources) for each in members(pod)]
+            asked = [pod.spec.resources, *(each.container.resources for each in members(pod))]
+            resources = [msgspec.to_builtins(each) for each in asked]
             found += [dict(pod.metadata.labels), dict(pod.metadata.annotations), resources]
         return found
 
