@@ -10,10 +10,9 @@ from __future__ import annotations
 from minipod.api import Pod, Volume
 from minipod.plan import steps as s
 from minipod.plan.context import PodContext
-from minipod.plan.volumes import in_sandbox, place_of
+from minipod.plan.volumes import place_of
 
 _UNMANAGED = ("host_path", "nfs", "image")
-_READ_ONLY = ("config_map", "secret", "downward_api", "projected")
 
 
 def _has(volume: Volume, kinds: tuple[str, ...]) -> bool:
@@ -23,7 +22,8 @@ def _has(volume: Volume, kinds: tuple[str, ...]) -> bool:
 def give_volumes(pod: Pod, context: PodContext) -> list[s.Step]:
     """Return the steps that give the pod's volumes on the host to its ``fsGroup``; none without one.
 
-    Those that the sandbox mounts itself get the group at birth: see ``emptydir``.
+    Those that the sandbox mounts itself get the group at birth: see ``emptydir``, and for files
+    ``pods/volumefiles.py``.
     """
     security = pod.spec.security_context
     if security.fs_group is None:
@@ -31,15 +31,13 @@ def give_volumes(pod: Pod, context: PodContext) -> list[s.Step]:
     result: list[s.Step] = []
     for volume in pod.spec.volumes:
         place = place_of(volume, context)
-        if in_sandbox(volume) or _has(volume, _UNMANAGED) or place.type != "directory":
+        if place.in_sandbox or _has(volume, _UNMANAGED) or place.type != "directory":
             continue
-        read_only = _has(volume, _READ_ONLY)
-        lasting = not read_only and volume.empty_dir is None
+        lasting = volume.empty_dir is None
         result.append(
             s.GiveToGroup(
                 path=place.path,
                 gid=security.fs_group,
-                read_only=read_only,
                 on_root_mismatch=lasting and security.fs_group_change_policy == "OnRootMismatch",
                 source="spec.securityContext.fsGroup",
             )

@@ -18,6 +18,7 @@ from minipod.pods import resolve
 from minipod.pods.contents import facts_in, files_of, references
 from minipod.pods.core import PodCore
 from minipod.runtime.atomic import File, checked, write, written
+from minipod.runtime.ownership import give_opened_to_group
 from minipod.runtime.podroot import sandbox_root, volume_directory
 from minipod.runtime.shim import Shim
 
@@ -88,11 +89,17 @@ class VolumeFiles:
             for name, files in todo.items():
                 with volume_directory(root, name) as directory:
                     if files is not None:
-                        write(directory, files)
+                        write(directory, files, self._own)
                     elif not written(directory):
                         continue
                     # else what it was made of has gone, and the files stay as they are
                     self._placed.add(name)
+
+    def _own(self, directory: int) -> None:
+        """Give new files to the pod's ``fsGroup``, before anybody sees them."""
+        group = self._core.pod.spec.security_context.fs_group
+        if group is not None:
+            give_opened_to_group(directory, group, read_only=True)
 
     def _files(self, volume: Volume) -> Mapping[str, File] | None:
         """Return the files of *volume*; None when something is missing, which an event says."""

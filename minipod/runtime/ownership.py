@@ -20,15 +20,12 @@ _OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def give_to_group(
-    path: str, gid: int, *, read_only: bool = False, on_root_mismatch: bool = False
-) -> None:
+def give_to_group(path: str, gid: int, *, on_root_mismatch: bool = False) -> None:
     """Give the volume at *path*, a directory of ours or a file, to group *gid*.
 
     Args:
         path: where it is; nothing above it is in a container's hands.
         gid: the group.
-        read_only: containers may only read it: configMap, secret, downwardAPI, projected.
         on_root_mismatch: leave it alone when its top has the group and the bits already.
 
     Raises:
@@ -36,16 +33,23 @@ def give_to_group(
     """
     top = os.open(path, _OPEN)
     try:
-        if on_root_mismatch and _is_right(os.fstat(top), gid, read_only):
-            return
-        for directory, name in _walk(top):
-            _give(directory, name, gid, read_only)
-        # The top last: what was interrupted half-way is done again.
-        _give_opened(top, gid, read_only)
+        if not on_root_mismatch or not _is_right(os.fstat(top), gid):
+            give_opened_to_group(top, gid)
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from error
     finally:
         os.close(top)
+
+
+def give_opened_to_group(top: int, gid: int, *, read_only: bool = False) -> None:
+    """Give what *top* is, an fd, to group *gid*, with all that is in it.
+
+    *read_only*: containers may only read it (configMap, secret, downwardAPI, projected).
+    """
+    for directory, name in _walk(top):
+        _give(directory, name, gid, read_only)
+    # The top last: what was interrupted half-way is done again.
+    _give_opened(top, gid, read_only)
 
 
 def _bits(mode: int, read_only: bool) -> int:
@@ -54,8 +58,8 @@ def _bits(mode: int, read_only: bool) -> int:
     return bits | stat.S_ISGID | 0o110 if stat.S_ISDIR(mode) else bits
 
 
-def _is_right(found: os.stat_result, gid: int, read_only: bool) -> bool:
-    return found.st_gid == gid and stat.S_IMODE(found.st_mode) == _bits(found.st_mode, read_only)
+def _is_right(found: os.stat_result, gid: int) -> bool:
+    return found.st_gid == gid and stat.S_IMODE(found.st_mode) == _bits(found.st_mode, False)
 
 
 def _walk(top: int) -> Iterator[tuple[int, str]]:

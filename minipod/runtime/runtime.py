@@ -207,9 +207,7 @@ def _named(step: s.Step, origin: Origin) -> Iterator[None]:
 
 
 def _give_to_group(step: s.GiveToGroup) -> None:
-    ownership.give_to_group(
-        step.path, step.gid, read_only=step.read_only, on_root_mismatch=step.on_root_mismatch
-    )
+    ownership.give_to_group(step.path, step.gid, on_root_mismatch=step.on_root_mismatch)
 
 
 def _make_directory(step: s.MakeDirectory) -> None:

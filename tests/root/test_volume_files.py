@@ -528,3 +528,20 @@ def test_an_agent_killed_while_it_writes(instance: Instance, test_archive: Path)
         names = node.probe("p", "list", "/v")
         assert len(names) == 4, f"rubbish is left: {names}"
     assert node.output("p") == ""
+
+
+def test_fs_group(node: Instance) -> None:
+    """A user who is not root reads what only the owner may, through the group."""
+    apply(node, secret("s", key="x"))
+    items = [{"key": "key", "path": "d/key", "mode": 0o400}]
+    source = {"secretName": "s", "items": items}
+    user: Json = {"runAsUser": 1000, "runAsGroup": 1000}
+    group = {"securityContext": {"fsGroup": 5000}}
+    node.start_pod("p", at(securityContext=user), **volume(secret=source), **group)
+    for text in ("x", "y"):
+        apply(node, secret("s", key=text))
+        node.exec("p", "sh", "-c", f"until [ $(cat /v/d/key) = {text} ]; do sleep 0.01; done")
+        seen = node.probe("p", "stat", "/v/..data/d/key")
+        assert (seen["mode"], seen["uid"], seen["gid"]) == (0o440, 0, 5000)
+        seen = node.probe("p", "stat", "/v/..data/d")
+        assert (seen["mode"], seen["gid"]) == (0o2755, 5000)

@@ -38,7 +38,7 @@ def check_spec(spec: PodSpec, report: Report) -> None:
             say(report, where, names.qualified_name(gate.condition_type))
     if spec.host_pid and spec.share_process_namespace:
         report.error("spec.shareProcessNamespace", "excludes hostPID: set one of them")
-    containers = [container.name for container in spec.containers]
+    containers = [each.name for each in (*spec.init_containers, *spec.containers)]
     for index, volume in enumerate(spec.volumes):
         check_volume(volume, f"spec.volumes[{index}]", containers, report)
     unique(

@@ -38,13 +38,11 @@ class GiveToGroup(Step):
 
     path: str
     gid: int
-    read_only: bool = False
     on_root_mismatch: bool = False
 
     def describe(self) -> str:
-        bits = "u+r,g+r" if self.read_only else "ug+rw"
         unless = " unless its top is so already" if self.on_root_mismatch else ""
-        return f"chgrp -R {self.gid} {self.path}, chmod {bits}, directories ug+x,g+s{unless}"
+        return f"chgrp -R {self.gid} {self.path}, chmod ug+rw, directories ug+x,g+s{unless}"
 
 
 @dataclass(frozen=True, slots=True)
