@@ -22,6 +22,7 @@ from typing import Any
 
 from minipod import __version__
 from minipod.agent.changes import Changes
+from minipod.agent.conditions import ConditionService
 from minipod.agent.imageservice import ImageService
 from minipod.agent.objects import ObjectTable
 from minipod.agent.reads import Reads
@@ -70,6 +71,7 @@ class Agent:
                 **reads.handlers(),
                 **Changes(objects, manager, reads).handlers(),
                 **Service(manager).handlers(),
+                **ConditionService(manager).handlers(),
                 **ImageService(manager.tools.images, manager).handlers(),
                 "agent-status": self._status_of(manager),
                 "agent-stop": self._stop_with(manager),

@@ -28,6 +28,7 @@ VERBS = {
     "exec": ("exec", "app"),
     "delete": ("delete", "app"),
     "wait": ("wait", "app"),
+    "condition": ("condition", "app"),
     "events": ("events", "app"),
     "image": ("image", "app"),
     "plan": ("plan", "app"),

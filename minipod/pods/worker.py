@@ -13,13 +13,14 @@ import contextlib
 import logging
 import time
 
-from minipod.api import Pod
+from minipod.api import Pod, PodCondition
 from minipod.errors import MinipodError
 from minipod.plan import ContainerContext, PodContext
 from minipod.plan.resources import unmet
 from minipod.plan.security import lacking
 from minipod.pods import order, recovery
 from minipod.pods.care import Care
+from minipod.pods.conditions import set_condition
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.pods.ports import Tools
@@ -258,6 +259,12 @@ class PodWorker:
         core.tools.store.remove(self.pod)
         self.gone.set()
         core.tell()
+
+    def set_condition(self, type_: str, status: str, reason: str = "", message: str = "") -> None:
+        """Set a condition that others than minipod answer for: a readiness gate, say."""
+        wanted = PodCondition(type_, status, reason or None, message or None)
+        set_condition(self.pod, wanted, self.core.now())
+        self.publish()
 
     def image_came(self) -> None:
         """An image has come into the store."""

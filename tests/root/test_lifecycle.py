@@ -230,6 +230,22 @@ def test_the_active_deadline_counts_while_no_agent_runs(busy: Instance) -> None:
     node.delete(busy, "absent")
 
 
+def test_readiness_gates(busy: Instance) -> None:
+    gate = {"conditionType": "example.com/warm"}
+    pod = node.run(busy, node.manifest("gated", readinessGates=[gate]))
+    assert is_true(pod, "ContainersReady") and not is_true(pod, "Ready")
+    busy.cli("condition", "pod/gated", "example.com/warm=True")
+    pod = node.wait_for(busy, "gated", lambda p: is_true(p, "Ready"))
+    node.kill_agent(busy)
+    node.up(busy)
+    assert is_true(node.pods(busy)["gated"], "Ready"), "it is kept"
+    busy.cli("condition", "pod/gated", "example.com/warm=False", "--reason", "Cold")
+    node.wait_for(busy, "gated", lambda p: not is_true(p, "Ready"))
+    refused = busy.cli("condition", "pod/gated", "Ready=True", check=False)
+    assert refused.returncode == 1 and "minipod's own" in refused.stderr
+    node.delete(busy, "gated", grace=0)
+
+
 # ---- last words --------------------------------------------------------------------------------------------------
 
 

@@ -435,6 +435,27 @@ def test_delete_of_what_is_not_there(agent: FakeAgent, run: Run) -> None:
     assert agent.requests[-1]["ignoreNotFound"] is True
 
 
+# ---- condition ----
+
+
+def test_condition(agent: FakeAgent, run: Run) -> None:
+    agent.answers["condition"] = [{"done": {}}]
+    argv = ("condition", "pod/a", "example.com/warm=False", "--reason", "Cold", "-n", "shop")
+    assert run(*argv) == (0, "pod/a condition set\n", "")
+    assert agent.requests[0] == {
+        "verb": "condition",
+        "namespace": "shop",
+        "pod": "a",
+        "type": "example.com/warm",
+        "status": "False",
+        "reason": "Cold",
+        "message": "",
+    }
+    run("condition", "pod/a", "example.com/warm")
+    assert agent.requests[1]["status"] == "True"
+    assert run("condition", "pods", "x=True")[0] == 2
+
+
 # ---- wait ----
 
 
