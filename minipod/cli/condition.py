@@ -31,7 +31,7 @@ def condition(
     message: Annotated[str, typer.Option("--message", metavar="TEXT", help="Why.")] = "",
     namespace: Namespace = None,
 ) -> None:
-    """Set a condition of a pod, such as those that its spec.readinessGates wait for."""
+    """Set a condition of a pod: a readiness gate, say."""
     from minipod.cli.args import parse_targets
     from minipod.cli.client import call
     from minipod.cli.output import say

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from minipod.api import (
@@ -23,9 +25,11 @@ NOW = 1_800_000_000.0
 # exit code for good, "w" waits to run again after a failure, "o" done in an earlier sandbox.
 
 
-def made(kinds: str, states: str, **spec: object) -> tuple[Pod, PodRecord]:
+def made(kinds: str, states: str, **spec: Any) -> tuple[Pod, PodRecord]:
     """Return a pod of *kinds*, and a record in which its containers are in *states*."""
-    init, apps, records = [], [], []
+    init: list[Container] = []
+    apps: list[Container] = []
+    records = []
     for i, (kind, state) in enumerate(zip(kinds, states, strict=True)):
         policy = "Always" if kind == "s" else None
         container = Container(name=f"{kind}{i}", image="img", restart_policy=policy)
