@@ -44,6 +44,7 @@ class Care:
 
     def close(self) -> None:
         """Leave the pod to itself: its sandbox goes, or this agent does."""
+        self._stopping.close()
         for record in self._core.record.containers:
             self._prober.forget(record)
             self._post_start.forget(record)

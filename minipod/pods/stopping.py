@@ -162,6 +162,12 @@ class Stopping:
         signalled = stop.signalled if stop else None
         return max(by, (by if signalled is None else signalled) + MINIMUM_GRACE)
 
+    def close(self) -> None:
+        """Let go of the hooks: the pod goes, or this agent does, and the next one runs them again."""
+        for stop in self._stops.values():
+            self._forget(stop)
+        self._stops.clear()
+
     @staticmethod
     def _forget(stop: _Stop) -> None:
         if stop.hook is not None:
