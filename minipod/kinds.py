@@ -35,6 +35,8 @@ KINDS = {
         Kind("Event", "events", ("ev",)),
         Kind("ConfigMap", "configmaps", ("cm",)),
         Kind("Secret", "secrets"),
+        Kind("PersistentVolumeClaim", "persistentvolumeclaims", ("pvc",)),
+        Kind("PersistentVolume", "persistentvolumes", ("pv",), namespaced=False),
     )
 }
 """All kinds by name."""

@@ -212,8 +212,9 @@ static int do_fs(struct child *c, const struct mp_step *s) {
   const char *option = text(c, s, 1);
   _cleanup_fd_ int fs = sys_fsopen(text(c, s, 0));
   if (fs < 0) return fs;
-  /* The source is only a name, for the first column of /proc/mounts. */
-  if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", text(c, s, 0), 0)) < 0) return r;
+  /* Of most filesystems only a name, for the first column of /proc/mounts. */
+  const char *source = *text(c, s, 2) ? text(c, s, 2) : text(c, s, 0);
+  if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", source, 0)) < 0) return r;
   for (uint64_t i = 0; i < s->num[1]; i++, option = next(option)) {
     c->detail = (int)i;
     if ((r = fs_option(fs, option)) < 0) return r;

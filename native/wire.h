@@ -36,7 +36,8 @@ enum mp_op {
   MP_OP_UNSHARE,       /* num[0] CLONE_NEW*                                                        */
   MP_OP_SETNS,         /* in pidfd, num[0] CLONE_NEW*                                              */
   MP_OP_PROPAGATION,   /* num[0] MS_* for / and all below                                          */
-  MP_OP_FS,            /* out, str[0] type, str[1] options (list of num[1]), num[0] MOUNT_ATTR_*   */
+  MP_OP_FS,            /* out, str[0] type, str[1] options (list of num[1]), num[0] MOUNT_ATTR_*,
+                           str[2] source, or "" for the type                                        */
   MP_OP_OVERLAY,       /* out, str[0] lower dirs (list of num[1]), str[1] upper or "", str[2] work,
                            str[3] scratch, num[0] MOUNT_ATTR_*                                      */
   MP_OP_OPEN_TREE,     /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0,

@@ -16,6 +16,8 @@ from minipod.api import (
     AnyObject,
     Document,
     ManifestError,
+    PersistentVolume,
+    PersistentVolumeClaim,
     Pod,
     Problem,
     StoredObject,
@@ -156,6 +158,8 @@ class Changes:
                 continue
             meta = new.metadata
             old = self._objects.get(new.kind, meta.namespace, meta.name)
+            if old is not None:
+                RULES[new.kind].inherit(old, new)
             if old is None:
                 changes.append((new, "created"))
             elif not apply:
@@ -198,10 +202,31 @@ class Changes:
                 deleted.append(f"pod/{each.pod.metadata.name}")
             else:
                 # A pod of the same manifest may still need it on its way out: it waits for those before it.
-                self._objects.remove(each.kind, each.metadata.namespace, each.metadata.name)
+                await self._remove(each, wait=bool(request.get("wait", True)))
                 deleted.append(f"{KINDS[each.kind].singular}/{each.metadata.name}")
             await call.event({"deleted": deleted[-1]})
         return {"names": deleted}
+
+    async def _remove(self, found: StoredObject, *, wait: bool) -> None:
+        """Remove an object; a claim or a volume that is in use goes when it is not any more."""
+        if not isinstance(found, PersistentVolumeClaim | PersistentVolume):
+            self._objects.remove(found.kind, found.metadata.namespace, found.metadata.name)
+            return
+        gone = asyncio.Event()
+        key = found.kind, found.metadata.namespace, found.metadata.name
+
+        def heard(*_: str) -> None:
+            there = self._objects.get(*key)
+            if there is None or there.metadata.uid != found.metadata.uid:
+                gone.set()
+
+        end = self._objects.subscribe(heard)
+        try:
+            self._manager.tools.storage.delete(found)
+            if wait:
+                await gone.wait()
+        finally:
+            end()
 
     def _finder(self, kind: str, namespace: str, name: str) -> Callable[[], Any]:
         if kind == "Pod":

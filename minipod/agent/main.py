@@ -38,6 +38,7 @@ from minipod.pods.demands import Demands
 from minipod.pods.manager import PodManager
 from minipod.pods.order import TERMINAL
 from minipod.pods.ports import Tools
+from minipod.pods.storage import Storage
 from minipod.runtime import facts as probe
 from minipod.runtime import scope
 from minipod.runtime.cgroups import Cgroups
@@ -135,6 +136,7 @@ class Agent:
             pool=AddressPool(store.db, config.pod_cidr),
             store=store,
             objects=objects,
+            storage=Storage(config, objects, store.event),
             cgroup_parent=cgroups.parent,
             demands=Demands(cgroups),
             notes=probe.shortcomings(facts),

@@ -20,7 +20,16 @@ from typing import Any
 
 import msgspec
 
-from minipod.api import Event, EventSource, ObjectMeta, ObjectReference, Pod, from_dict, to_dict
+from minipod.api import (
+    AnyObject,
+    Event,
+    EventSource,
+    ObjectMeta,
+    ObjectReference,
+    Pod,
+    from_dict,
+    to_dict,
+)
 from minipod.errors import MinipodError
 from minipod.pods.record import PodRecord
 from minipod.pods.times import timestamp
@@ -175,20 +184,23 @@ class Store:
 
     # ---- events ----
 
-    def event(self, pod: Pod, kind: str, reason: str, message: str, field_path: str = "") -> None:
-        """Write an event about *pod*; the same one again within an hour is counted."""
+    def event(
+        self, about: AnyObject, kind: str, reason: str, message: str, field_path: str = ""
+    ) -> None:
+        """Write an event about an object; the same one again within an hour is counted."""
         now = time.time()
-        key = (pod.metadata.uid, reason, message, field_path)
+        key = (about.metadata.uid, reason, message, field_path)
         last, event = self._recent.get(key, (0.0, None))
         if event is None or last < now - EVENT_TTL:
-            meta = pod.metadata
+            meta = about.metadata
             event = Event(
                 metadata=ObjectMeta(
-                    name=f"{meta.name}.{uuid.uuid4().hex[:16]}", namespace=meta.namespace
+                    name=f"{meta.name}.{uuid.uuid4().hex[:16]}",
+                    namespace=meta.namespace or "default",
                 ),
                 involved_object=ObjectReference(
                     api_version="v1",
-                    kind="Pod",
+                    kind=about.kind,
                     namespace=meta.namespace,
                     name=meta.name,
                     uid=meta.uid,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from minipod.api.field import Field, Status, Tables
 from minipod.api.objects import (
+    claims,
     config,
     container,
     env,
@@ -15,6 +16,7 @@ from minipod.api.objects import (
     lifecycle,
     meta,
     network,
+    persistentvolume,
     pod,
     resources,
     scheduling,
@@ -24,6 +26,8 @@ from minipod.api.objects import (
 )
 
 _MODULES = (
+    claims,
+    persistentvolume,
     meta,
     env,
     lifecycle,

@@ -32,9 +32,7 @@ _NOT_HERE = {
     **dict.fromkeys(
         ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"), _NO_ACCESS
     ),
-    **dict.fromkeys(
-        ("PersistentVolume", "PersistentVolumeClaim", "StorageClass"), "use a hostPath volume"
-    ),
+    "StorageClass": "remove it, a claim of any class gets a directory",
     **dict.fromkeys(
         ("Service", "Endpoints", "EndpointSlice", "Ingress"), "reach the pod at its own address"
     ),

@@ -8,15 +8,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from minipod.api.defaults import fill_defaults
-from minipod.api.objects import AnyObject, ConfigMap, Pod, Secret
+from minipod.api.objects import (
+    AnyObject,
+    ConfigMap,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    Secret,
+)
 from minipod.api.objects.config import store_string_data
 from minipod.api.problems import Report
+from minipod.api.storagerules import (
+    complete_claim,
+    complete_volume,
+    inherit_claim,
+    inherit_volume,
+)
 from minipod.api.validation import validate
+from minipod.api.validation.claims import check_claim, check_claim_update
 from minipod.api.validation.config import (
     check_config_map,
     check_config_map_update,
     check_secret,
     check_secret_update,
+)
+from minipod.api.validation.persistentvolume import (
+    check_volume_object,
+    check_volume_object_update,
 )
 
 
@@ -34,6 +52,7 @@ class Rules:
         defaults: fills in the defaults that depend on other fields.
         complete: brings a checked object into the form in which it is kept.
         validate_update: checks that the second object may take the place of the first; both are complete.
+        inherit: gives the second object what only the agent writes into the first, before they are compared.
         api_version: the one that a manifest must name.
     """
 
@@ -42,6 +61,7 @@ class Rules:
     defaults: Callable[[Any], None] = _nothing
     complete: Callable[[Any], None] = _nothing
     validate_update: Callable[[Any, Any, Report], None] = _nothing
+    inherit: Callable[[Any, Any], None] = _nothing
     api_version: str = "v1"
 
 
@@ -53,6 +73,20 @@ RULES = {
         check_secret,
         complete=store_string_data,
         validate_update=check_secret_update,
+    ),
+    "PersistentVolumeClaim": Rules(
+        PersistentVolumeClaim,
+        check_claim,
+        complete=complete_claim,
+        validate_update=check_claim_update,
+        inherit=inherit_claim,
+    ),
+    "PersistentVolume": Rules(
+        PersistentVolume,
+        check_volume_object,
+        complete=complete_volume,
+        validate_update=check_volume_object_update,
+        inherit=inherit_volume,
     ),
 }
 """The kinds that a manifest may hold."""

@@ -33,7 +33,13 @@ from minipod.plan.slots import (
     container_dir,
     process_key,
 )
-from minipod.plan.volumes import host_trees, sandbox_trees, volume_mounts
+from minipod.plan.volumes import (
+    device_rules,
+    host_trees,
+    sandbox_trees,
+    volume_devices,
+    volume_mounts,
+)
 
 
 def compile_container(
@@ -52,6 +58,7 @@ def compile_container(
         *_prepare(pod, container, context, run, facts, at),
         *root_mounts(pod, container, run, facts),
         *volume_mounts(pod, container, context, at),
+        *volume_devices(container, context, at),
         *etc_files(container),
         *message_file(container, run.attempt, at),
         *hide(pod, container, facts),
@@ -66,6 +73,7 @@ def compile_container(
             path=container_cgroup(context.cgroup, container.name, run.attempt),
             writes=container_writes(pod, container, facts),
             devices=not container.security_context.privileged,
+            more_devices=device_rules(container, context),
             source=f"{at}.resources",
         ),
         _launch(pod, container, context, run, facts, namespace_steps, at),

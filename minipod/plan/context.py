@@ -122,6 +122,8 @@ class Place:
         recursive: the mounts below belong to it.
         read_only: every container sees it read-only, whatever its mount says.
         in_sandbox: it is mounted in the sandbox's mount namespace only.
+        managed: ``fsGroup`` may give it to a group.
+        create: "directory" or "file": what is made on the host, because nothing is there.
     """
 
     path: str
@@ -129,6 +131,17 @@ class Place:
     recursive: bool = False
     read_only: bool = False
     in_sandbox: bool = False
+    create: str = ""
+    managed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NfsMount:
+    """How a network volume is mounted: the server's *address*, ``server:/path``, and options of ``nfs(5)``."""
+
+    address: str
+    source: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +157,29 @@ class Demand:
     burstable_cpu: int = 0
     burstable_memory: int = 0
     memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device node of the host.
+
+    Attributes:
+        path: below /dev, ``/input/event0``; of a volume, from the root.
+        block: a block device; else a character device.
+        major, minor: its number.
+        mode: its permissions.
+        uid, gid: its owner.
+        read_only: of a volume: it may be read and not written.
+    """
+
+    path: str
+    block: bool
+    major: int
+    minor: int
+    mode: int
+    uid: int
+    gid: int
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +201,8 @@ class PodContext:
         host_paths: per ``hostPath`` volume, what is there: a key of ``steps.FILE_TYPES``.
         places: per volume that the manifest alone does not place (a claim, say), where it is.
         image_layers: per image volume, the directories of the image's layers, bottom first.
+        devices: per volume that is a block device, which one.
+        nfs: per network volume, how it is mounted; needed by the sandbox only.
     """
 
     run_dir: str
@@ -180,29 +218,10 @@ class PodContext:
     demand: Demand = field(default_factory=Demand)
     host_paths: dict[str, str] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
+    devices: dict[str, Device] = field(default_factory=dict)
+    nfs: dict[str, NfsMount] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     image_layers: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device node of the host.
-
-    Attributes:
-        path: below /dev, ``/input/event0``.
-        block: a block device; else a character device.
-        major, minor: its number.
-        mode: its permissions.
-        uid, gid: its owner.
-    """
-
-    path: str
-    block: bool
-    major: int
-    minor: int
-    mode: int
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ def give_volumes(pod: Pod, context: PodContext) -> list[s.Step]:
     result: list[s.Step] = []
     for volume in pod.spec.volumes:
         place = place_of(volume, context)
-        if place.in_sandbox or _has(volume, _UNMANAGED) or place.type != "directory":
+        ours = place.managed and place.type == "directory" and volume.name not in context.devices
+        if place.in_sandbox or _has(volume, _UNMANAGED) or not ours:
             continue
         lasting = volume.empty_dir is None
         result.append(

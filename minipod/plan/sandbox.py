@@ -16,6 +16,7 @@ from minipod.plan.defaults import (
     TERMINATION_BYTES,
 )
 from minipod.plan.emptydir import empty_dir_mode, empty_dir_mounts
+from minipod.plan.nfs import attach_nfs, open_nfs
 from minipod.plan.ownership import give_volumes
 from minipod.plan.podvolumes import mount_volumes, open_images, prepare_images
 from minipod.plan.resources import class_cgroups, pod_writes
@@ -92,6 +93,9 @@ def _volume_directories(pod: Pod, context: PodContext) -> list[s.Step]:
         if volume.empty_dir and not in_sandbox(volume):
             path, mode = f"{context.pod_dir}/volumes/{volume.name}", empty_dir_mode(volume)
             result.append(s.MakeDirectory(path=path, mode=mode, source=f"{source}.emptyDir"))
+        elif (place := context.places.get(volume.name)) and place.create:
+            directory = place.create == "directory"
+            result.append(s.MakeHostPath(path=place.path, directory=directory, source=source))
         elif volume.host_path and volume.host_path.type in (
             "",
             "DirectoryOrCreate",
@@ -121,6 +125,7 @@ def _enter(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep]
     return [
         s.Harden(),
         *joins,
+        *open_nfs(pod, context),
         s.Unshare(namespaces=tuple(names), source=_host_fields(pod)),
         s.MakePrivate(),
     ]
@@ -184,7 +189,8 @@ def _mounts(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep
             ),
             s.Attach(slot=MOUNT, path="/shm", root=TREE, no_symlinks=True),
         ]
-    return result + empty_dir_mounts(pod, facts, tree=TREE, mount=MOUNT)
+    result += empty_dir_mounts(pod, facts, tree=TREE, mount=MOUNT)
+    return result + attach_nfs(pod, context, TREE)
 
 
 def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:

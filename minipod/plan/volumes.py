@@ -154,3 +154,35 @@ def volume_mounts(
             )
         )
     return result
+
+
+def device_rules(
+    container: Container, context: PodContext
+) -> tuple[tuple[str, int, int, str], ...]:
+    """Return what a container's cgroup allows besides the default list: the devices of its claims."""
+    devices = [context.devices[device.name] for device in container.volume_devices]
+    return tuple(("b", d.major, d.minor, "rm" if d.read_only else "rwm") for d in devices)
+
+
+def volume_devices(container: Container, context: PodContext, at: str) -> list[s.NamespaceStep]:
+    """Make the nodes of the block devices."""
+    result: list[s.NamespaceStep] = []
+    for i, wanted in enumerate(container.volume_devices):
+        device, path = context.devices[wanted.name], clean(wanted.device_path)
+        source = f"{at}.volumeDevices[{i}]"
+        parent = posixpath.dirname(path)
+        if parent not in ("/", "/dev"):
+            result.append(s.Mkdir(path=parent, root=ROOT, parents=True, source=source))
+        result.append(
+            s.Mknod(
+                path=path,
+                root=ROOT,
+                major=device.major,
+                minor=device.minor,
+                mode=device.mode,
+                block=device.block,
+                owner=(device.uid, device.gid),
+                source=source,
+            )
+        )
+    return result

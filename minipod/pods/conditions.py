@@ -38,7 +38,7 @@ def conditions(
     """Return all conditions; a transition time changes with the status alone. Those set by others are kept."""
     ready = _containers_ready(pod, record, phase)
     truths = {
-        "PodScheduled": _Truth(True),
+        "PodScheduled": _scheduled(record),
         "PodReadyToStartContainers": _Truth(record.sandbox_up),
         "Initialized": _initialized(pod, record, phase),
         "ContainersReady": ready,
@@ -76,6 +76,12 @@ def _condition(
         message=truth.message,
         last_transition_time=old.last_transition_time if same and old else timestamp(now),
     )
+
+
+def _scheduled(record: PodRecord) -> _Truth:
+    if record.waits_for:
+        return _Truth(False, "Unschedulable", record.waits_for)
+    return _Truth(True)
 
 
 def _initialized(pod: Pod, record: PodRecord, phase: str) -> _Truth:

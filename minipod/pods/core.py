@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import replace
 
 import msgspec
 
 from minipod.api import Container, Member, Pod, member, to_dict
 from minipod.errors import MinipodError
 from minipod.plan import PodContext, container_cgroup, pod_cgroup
-from minipod.pods import resolve
+from minipod.pods import claims, resolve
+from minipod.pods.order import TERMINAL
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, PodRecord
 from minipod.runtime.runtime import Origin
@@ -78,6 +80,8 @@ class PodCore:
         if now != self._saved:
             self._saved = now
             self.tools.store.save(self.pod, self.record)
+            if self.pod.status.phase in TERMINAL:
+                self.tools.storage.look_again()
         self.tell()
 
     def tell(self) -> None:
@@ -115,7 +119,7 @@ class PodCore:
         """
         if self._context is None:
             record = self.record
-            self._context = resolve.pod_context(
+            found = resolve.pod_context(
                 self.tools.config,
                 self.tools.cgroup_parent,
                 self.pod,
@@ -123,6 +127,8 @@ class PodCore:
                 record.address,
                 self.tools.demands.total(),
             )
+            placed = claims.place(self.tools.storage, self.pod)
+            self._context = replace(found, places=placed.places, devices=placed.devices)
         return self._context
 
     def forget_context(self) -> None:

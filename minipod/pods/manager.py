@@ -116,6 +116,7 @@ class PodManager:
                 await asyncio.sleep(10)
         if self._workers.get(key) is worker:
             del self._workers[key]
+        self.tools.storage.look_again()
 
     def image_came(self) -> None:
         """Tell the pods that there is a new image: some may wait for it."""
@@ -144,6 +145,7 @@ class PodManager:
         recoveries = [asyncio.ensure_future(self._recover(worker)) for worker in workers]
         for worker, recovery in zip(workers, recoveries, strict=True):
             self._add(worker, after=recovery)
+        self.tools.storage.attend(lambda: [worker.core for worker in self._workers.values()])
         if recoveries:
             # A pod whose shim does not answer keeps nobody from the others.
             await asyncio.wait(recoveries, timeout=_PATIENCE)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from minipod.api import Pod, StoredObject
+from minipod.api import AnyObject, Pod, StoredObject
 from minipod.config import Config
 from minipod.images import ImageStore
 from minipod.network import AddressPool
@@ -16,6 +16,9 @@ from minipod.pods.demands import Demands
 from minipod.pods.record import PodRecord
 from minipod.runtime.filters import Filters
 from minipod.runtime.runtime import Runtime
+
+if TYPE_CHECKING:
+    from minipod.pods.storage import Storage
 
 
 class PodStore(Protocol):
@@ -27,8 +30,10 @@ class PodStore(Protocol):
     def remove(self, pod: Pod) -> None:
         """Forget the pod: it is gone from this machine."""
 
-    def event(self, pod: Pod, kind: str, reason: str, message: str, field_path: str = "") -> None:
-        """Tell that something happened to the pod; *kind* is Normal or Warning."""
+    def event(
+        self, about: AnyObject, kind: str, reason: str, message: str, field_path: str = ""
+    ) -> None:
+        """Tell that something happened to an object; *kind* is Normal or Warning."""
 
 
 class Objects(Protocol):
@@ -71,6 +76,7 @@ class Tools:
     pool: AddressPool
     store: PodStore
     objects: Objects
+    storage: Storage
     cgroup_parent: str
     notes: list[str]
     filters: Filters

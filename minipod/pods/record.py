@@ -108,6 +108,7 @@ class PodRecord(msgspec.Struct):
         containers: in the order of the manifest, init containers first.
         source, lines: where the manifest was written.
         volume_images: per image volume of the present or last sandbox, the image's id.
+        waits_for: why it cannot be started yet, as Kubernetes' scheduler says it.
         delete_by: when its containers are killed, once it is being deleted.
         failure: why it is stopped and counts as failed, whatever its containers' ends.
         stop_by: when its sidecars are killed, once the other containers have ended.
@@ -124,6 +125,7 @@ class PodRecord(msgspec.Struct):
     delete_by: float | None = None
     failure: Failure | None = None
     stop_by: float | None = None
+    waits_for: str = ""
 
     def container(self, name: str) -> ContainerRecord:
         """Return the record of container *name*."""

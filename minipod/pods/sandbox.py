@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from minipod.errors import MinipodError
 from minipod.plan import SANDBOX_KEY, compile_sandbox
-from minipod.pods import backoff, hostports, resolve
+from minipod.pods import backoff, claims, hostports, resolve
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.runtime.shim import Process, Shim
 
+CLAIMS_LOOK = 300.0  # seconds; for nothing but safety, as every change of a claim is heard
 SANDBOX_TIMEOUT = 60.0  # seconds; it takes milliseconds, unless something in it is held
 
 
@@ -33,7 +35,7 @@ class Sandbox:
     async def make(self) -> None:
         """Make the sandbox, unless it is not yet time to try again."""
         core, record = self._core, self._core.record
-        if core.now() < self.next_try:
+        if self._must_wait() or core.now() < self.next_try:
             return
         record.sandbox += 1
         pool = core.tools.pool
@@ -49,6 +51,8 @@ class Sandbox:
             context = resolve.with_images(core.context(), images)
             for words in context.warnings:
                 core.event("Warning", "DNSConfigForming", words)
+            servers = await claims.connect_nfs(core.tools.storage, core.pod)
+            context = replace(context, nfs=servers)
             steps = compile_sandbox(core.pod, context, core.tools.runtime.facts)
             async with asyncio.timeout(SANDBOX_TIMEOUT):
                 _, pause = await core.tools.runtime.make_sandbox(
@@ -57,7 +61,8 @@ class Sandbox:
         except (MinipodError, TimeoutError) as error:
             record.sandbox_failures += 1
             words = str(error) or f"not done after {SANDBOX_TIMEOUT:.0f} s"
-            core.event("Warning", "FailedCreatePodSandBox", words)
+            failed = isinstance(error, claims.MountFailed)
+            core.event("Warning", "FailedMount" if failed else "FailedCreatePodSandBox", words)
             await self.remove()
             delay = min(backoff.MAXIMUM, backoff.INITIAL * 2 ** (record.sandbox_failures - 1))
             self.next_try = core.now() + delay
@@ -65,6 +70,18 @@ class Sandbox:
         self._containers.messages.attach(pause.pid)
         record.sandbox_up = True
         record.sandbox_failures = 0
+
+    def _must_wait(self) -> bool:
+        """Whether the pod's claims are not ready; their changes wake the worker."""
+        core, record = self._core, self._core.record
+        waited, record.waits_for = record.waits_for, claims.unmet(core.tools.storage, core.pod)
+        if record.waits_for:
+            self.next_try = core.now() + CLAIMS_LOOK
+            if record.waits_for != waited:
+                core.event("Warning", "FailedScheduling", record.waits_for)
+        elif waited:
+            self.next_try = 0.0
+        return bool(record.waits_for)
 
     def adopt(self, shim: Shim) -> None:
         """Take *shim* for the present sandbox's."""

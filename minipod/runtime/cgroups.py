@@ -91,7 +91,7 @@ class Cgroups:
                 if not write.optional:
                     raise
         if step.devices:
-            self._restrict_devices(step.path)
+            self._restrict_devices(step.path, step.more_devices)
 
     def _mkdir(self, hierarchy: Hierarchy, path: str) -> None:
         above = path.rpartition("/")[0]
@@ -115,15 +115,16 @@ class Cgroups:
         if wanted:
             _write(control, " ".join(wanted))
 
-    def _restrict_devices(self, path: str) -> None:
+    def _restrict_devices(self, path: str, more: tuple[devices.Rule, ...]) -> None:
         if home := self.facts.controls("devices"):
             _write(f"{home.directory}/{path}/devices.deny", "a")
-            for line in devices.v1_lines(DEVICE_RULES):
+            for line in devices.v1_lines(DEVICE_RULES + more):
                 _write(f"{home.directory}/{path}/devices.allow", line)
         elif home := self.facts.cgroup2:
             fd = self.open(path)
             try:
-                cgroup_device(fd, _DEVICE_PROGRAM)
+                program = devices.program(DEVICE_RULES + more) if more else _DEVICE_PROGRAM
+                cgroup_device(fd, program)
             finally:
                 os.close(fd)
 

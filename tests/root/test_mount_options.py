@@ -172,9 +172,15 @@ def test_a_race_for_a_sub_path(shared_instance: Instance) -> None:
 
 def test_sub_path_expr_without_its_variable(shared_instance: Instance) -> None:
     mounts = [mount("/v", subPathExpr="$(NONE)")]
-    pod = shared_instance.run_pod("novar", {"volumeMounts": mounts}, volumes=volume(DISK))
-    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
-    assert "the container has no variable NONE" in ended["message"], ended
+    shared_instance.create("novar", {"volumeMounts": mounts}, volumes=volume(DISK))
+
+    def waits(pod: Json) -> bool:
+        statuses = pod["status"].get("containerStatuses") or [{"state": {}}]
+        found = statuses[0]["state"].get("waiting", {})
+        words = "the container has no variable NONE"
+        return found.get("reason") == "CreateContainerConfigError" and words in found["message"]
+
+    shared_instance.until("novar", waits)
     shared_instance.delete("novar")
 
 

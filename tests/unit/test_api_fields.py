@@ -21,10 +21,32 @@ FIELDS_SHA256 = "819d5599e052d4dfb86a9114b6cac81d69f73feafafb37025a938574bef08f5
 """Of its type, field and api_type columns, sorted: what is compared everywhere else."""
 
 SCALARS = ("str", "text", "int", "bool", "time", "quantity", "object", "port")
-OF_OTHER_KINDS = {"ConfigMap", "Secret"}
+OF_OTHER_KINDS = {
+    "ConfigMap",
+    "Secret",
+    "PersistentVolumeClaim",
+    "PersistentVolume",
+    "PersistentVolumeSpec",
+    "LocalVolumeSource",
+    "ObjectReference",
+}
 """The types that no Pod has."""
 
 STRUCTS = {
+    "PersistentVolumeClaim": objects.PersistentVolumeClaim,
+    "PersistentVolumeClaimSpec": objects.PersistentVolumeClaimSpec,
+    "PersistentVolumeClaimTemplate": objects.PersistentVolumeClaimTemplate,
+    "PersistentVolumeClaimVolumeSource": objects.PersistentVolumeClaimVolumeSource,
+    "EphemeralVolumeSource": objects.EphemeralVolumeSource,
+    "VolumeResourceRequirements": objects.VolumeResourceRequirements,
+    "LabelSelector": objects.LabelSelector,
+    "LabelSelectorRequirement": objects.LabelSelectorRequirement,
+    "PersistentVolume": objects.PersistentVolume,
+    "PersistentVolumeSpec": objects.PersistentVolumeSpec,
+    "LocalVolumeSource": objects.LocalVolumeSource,
+    "NFSVolumeSource": objects.NFSVolumeSource,
+    "ObjectReference": objects.ObjectReference,
+    "VolumeDevice": objects.VolumeDevice,
     "ConfigMap": objects.ConfigMap,
     "Secret": objects.Secret,
     "Pod": objects.Pod,
@@ -163,8 +185,40 @@ def sample(type_: str, depth: int = 0) -> Any:
     return {k: sample(f.type, depth + 1) for k, f in table(type_).items()} if depth < 8 else {}
 
 
+STORED = (
+    *("PersistentVolumeClaim", "PersistentVolumeClaimSpec", "PersistentVolume"),
+    *("PersistentVolumeSpec", "LocalVolumeSource", "ObjectReference"),
+)
+
+
+def stored(type_name: str, key: str, value: Any) -> bytes:
+    """Return a claim or a volume, as JSON, in which *key* of a *type_name* is set."""
+    claim = type_name.startswith("PersistentVolumeClaim")
+    source = {} if claim else {"local": {"path": "/x"}}
+    size = {"storage": "1Gi"}
+    amount = {"resources": {"requests": size}} if claim else {"capacity": size}
+    spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], **amount, **source}
+    whole: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim" if claim else "PersistentVolume",
+        "metadata": {"name": "p"},
+        "spec": spec,
+    }
+    if type_name == "ObjectReference":
+        spec["claimRef"] = {"name": "c", "namespace": "default", key: value}
+    elif type_name == "LocalVolumeSource":
+        spec["local"][key] = value
+    elif type_name.endswith("Spec"):
+        spec[key] = value
+    else:
+        whole[key] = value
+    return msgspec.json.encode(whole)
+
+
 def manifest(type_name: str, key: str, value: Any) -> bytes:
-    """Return a pod, as JSON, in which *key* of a *type_name* is set."""
+    """Return a pod, or the object that has it, as JSON, in which *key* of a *type_name* is set."""
+    if type_name in STORED:
+        return stored(type_name, key, value)
     container: dict[str, Any] = {"name": "a", "image": "b"}
     pod: dict[str, Any] = {
         "apiVersion": "v1",

@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from minipod.api import Container, Pod, StoredObject
+from minipod.api import AnyObject, Container, Pod, StoredObject
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound, StepFailed
 from minipod.images import Image, ImageConfig, ImageStore
@@ -24,6 +24,7 @@ from minipod.pods import containers, credentials, names
 from minipod.pods import worker as module
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, PodRecord
+from minipod.pods.storage import Storage
 from minipod.pods.worker import PodWorker
 from minipod.runtime.filters import Filter, Filters
 from minipod.runtime.runtime import Origin, Runtime
@@ -177,7 +178,9 @@ class FakeStore:
     def remove(self, of: Pod) -> None:
         self.removed = True
 
-    def event(self, of: Pod, kind: str, reason: str, message: str, field_path: str = "") -> None:
+    def event(
+        self, of: AnyObject, kind: str, reason: str, message: str, field_path: str = ""
+    ) -> None:
         self.events.append((kind, reason, message))
         self.fields.append(field_path)
 
@@ -234,6 +237,7 @@ class World:
             pool=self.pool,
             store=self.store,
             objects=self.objects,
+            storage=Storage(self.config, self.objects, self.store.event),
             cgroup_parent="minipod",
             notes=[],
             filters=cast(

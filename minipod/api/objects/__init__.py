@@ -10,6 +10,15 @@ in the ``FIELDS`` beside the type. Field meanings are those of the Kubernetes AP
 """
 
 from minipod.api.objects.base import camel, from_dict, to_dict
+from minipod.api.objects.claims import (
+    EphemeralVolumeSource,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimSpec,
+    PersistentVolumeClaimStatus,
+    PersistentVolumeClaimTemplate,
+    PersistentVolumeClaimVolumeSource,
+    VolumeResourceRequirements,
+)
 from minipod.api.objects.config import ConfigMap, Secret
 from minipod.api.objects.container import Container
 from minipod.api.objects.env import (
@@ -51,12 +60,23 @@ from minipod.api.objects.lifecycle import (
     SleepAction,
     TCPSocketAction,
 )
-from minipod.api.objects.meta import ObjectMeta
+from minipod.api.objects.meta import (
+    LabelSelector,
+    LabelSelectorRequirement,
+    ObjectMeta,
+    OwnerReference,
+)
 from minipod.api.objects.network import (
     ContainerPort,
     HostAlias,
     PodDNSConfig,
     PodDNSConfigOption,
+)
+from minipod.api.objects.persistentvolume import (
+    LocalVolumeSource,
+    PersistentVolume,
+    PersistentVolumeSpec,
+    PersistentVolumeStatus,
 )
 from minipod.api.objects.pod import Pod, PodOS, PodReadinessGate, PodSpec
 from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
@@ -82,14 +102,16 @@ from minipod.api.objects.status import (
     PodStatus,
     VolumeMountStatus,
 )
+from minipod.api.objects.storage import NFSVolumeSource
 from minipod.api.objects.volumes import (
     EmptyDirVolumeSource,
     HostPathVolumeSource,
     Volume,
+    VolumeDevice,
     VolumeMount,
 )
 
-StoredObject = ConfigMap | Secret
+StoredObject = ConfigMap | Secret | PersistentVolumeClaim | PersistentVolume
 """An object that is kept and not run: pods refer to it by name."""
 
 AnyObject = Pod | StoredObject
@@ -122,6 +144,7 @@ __all__ = [
     "EnvFromSource",
     "EnvVar",
     "EnvVarSource",
+    "EphemeralVolumeSource",
     "Event",
     "EventSource",
     "ExecAction",
@@ -134,12 +157,25 @@ __all__ = [
     "HostPathVolumeSource",
     "ImageVolumeSource",
     "KeyToPath",
+    "LabelSelector",
+    "LabelSelectorRequirement",
     "Lifecycle",
     "LifecycleHandler",
     "LinuxContainerUser",
+    "LocalVolumeSource",
+    "NFSVolumeSource",
     "ObjectFieldSelector",
     "ObjectMeta",
     "ObjectReference",
+    "OwnerReference",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PersistentVolumeClaimSpec",
+    "PersistentVolumeClaimStatus",
+    "PersistentVolumeClaimTemplate",
+    "PersistentVolumeClaimVolumeSource",
+    "PersistentVolumeSpec",
+    "PersistentVolumeStatus",
     "Pod",
     "PodCondition",
     "PodDNSConfig",
@@ -166,9 +202,11 @@ __all__ = [
     "Sysctl",
     "TCPSocketAction",
     "Volume",
+    "VolumeDevice",
     "VolumeMount",
     "VolumeMountStatus",
     "VolumeProjection",
+    "VolumeResourceRequirements",
     "camel",
     "from_dict",
     "to_dict",

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.field import Tables, all_refused, no, yes
+from minipod.api.field import Tables, all_refused, yes
 from minipod.api.objects.base import Object, spelled_out
 from minipod.api.objects.env import EnvFromSource, EnvVar
 from minipod.api.objects.lifecycle import ContainerRestartRule, Lifecycle, Probe
 from minipod.api.objects.network import ContainerPort
 from minipod.api.objects.resources import ContainerResizePolicy, ResourceRequirements
 from minipod.api.objects.security import SecurityContext
-from minipod.api.objects.volumes import VolumeMount
+from minipod.api.objects.volumes import VolumeDevice, VolumeMount
 
 
 class Container(Object):
@@ -33,6 +33,7 @@ class Container(Object):
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
     resize_policy: list[ContainerResizePolicy] = msgspec.field(default_factory=list)
     volume_mounts: list[VolumeMount] = msgspec.field(default_factory=list)
+    volume_devices: list[VolumeDevice] = msgspec.field(default_factory=list)
     image_pull_policy: str = ""
     security_context: SecurityContext = msgspec.field(default_factory=SecurityContext)
     liveness_probe: Probe | None = None
@@ -116,7 +117,7 @@ FIELDS: Tables = {
             "is its message, at most 2048 bytes or 80 lines. Default File."
         ),
         "tty": yes("bool"),
-        "volumeDevices": no("[VolumeDevice]"),
+        "volumeDevices": yes("[VolumeDevice]", "The block devices that the container may use."),
         "volumeMounts": yes("[VolumeMount]"),
         "workingDir": yes(),
     },

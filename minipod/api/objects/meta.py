@@ -9,6 +9,32 @@ from minipod.api.field import NO_CLUSTER, OURS, Tables, all_inert, all_refused, 
 from minipod.api.objects.base import Object
 
 
+class OwnerReference(Object):
+    """The object without which this one has no reason to be."""
+
+    api_version: str = "v1"
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+    controller: bool | None = None
+    block_owner_deletion: bool | None = None
+
+
+class LabelSelectorRequirement(Object):
+    """A rule for one label; *operator* is In, NotIn, Exists or DoesNotExist."""
+
+    key: str = ""
+    operator: str = ""
+    values: list[str] = msgspec.field(default_factory=list)
+
+
+class LabelSelector(Object):
+    """Which labels an object must have; nothing in it selects all."""
+
+    match_labels: dict[str, str] = msgspec.field(default_factory=dict)
+    match_expressions: list[LabelSelectorRequirement] = msgspec.field(default_factory=list)
+
+
 class ObjectMeta(Object):
     """Name, namespace and bookkeeping of an object; times are RFC 3339 in UTC."""
 
@@ -22,6 +48,8 @@ class ObjectMeta(Object):
     deletion_grace_period_seconds: int | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
+    finalizers: list[str] = msgspec.field(default_factory=list)
+    owner_references: list[OwnerReference] = msgspec.field(default_factory=list)
 
 
 FIELDS: Tables = {
@@ -79,15 +107,15 @@ FIELDS: Tables = {
         name - The owner's name.
         uid - The owner's uid.
         """),
-    "LabelSelector": all_inert("""
-        matchExpressions:[LabelSelectorRequirement] - What must hold for the labels.
-        matchLabels:{str} - Labels with their values.
-        """),
-    "LabelSelectorRequirement": all_inert("""
-        key - The label.
-        operator - In, NotIn, Exists or DoesNotExist.
-        values:[str] - What it is compared with.
-        """),
+    "LabelSelector": {
+        "matchExpressions": yes("[LabelSelectorRequirement]", "Rules that must all hold."),
+        "matchLabels": yes("{str}", "Labels that must be there with these values."),
+    },
+    "LabelSelectorRequirement": {
+        "key": yes(doc="The label's name."),
+        "operator": yes(doc="In, NotIn, Exists or DoesNotExist."),
+        "values": yes("[str]", "For In and NotIn."),
+    },
     "LocalObjectReference": all_refused("""
         name - The object's name, in the pod's namespace.
         """),

@@ -3,21 +3,24 @@
 
 from __future__ import annotations
 
-from minipod.api.field import Tables, all_refused
+from minipod.api.field import Tables, all_refused, yes
+from minipod.api.objects.base import Object
+
+
+class NFSVolumeSource(Object):
+    """A directory that an NFS server exports."""
+
+    server: str = ""
+    path: str = ""
+    read_only: bool = False
+
 
 FIELDS: Tables = {
-    "NFSVolumeSource": all_refused("path readOnly:bool server"),
-    "PersistentVolumeClaimVolumeSource": all_refused("claimName readOnly:bool"),
-    "EphemeralVolumeSource": all_refused("volumeClaimTemplate:PersistentVolumeClaimTemplate"),
-    "PersistentVolumeClaimTemplate": all_refused(
-        "metadata:ObjectMeta spec:PersistentVolumeClaimSpec"
-    ),
-    "PersistentVolumeClaimSpec": all_refused(
-        "accessModes:[str] dataSource:TypedLocalObjectReference "
-        "dataSourceRef:TypedObjectReference resources:VolumeResourceRequirements "
-        "selector:LabelSelector storageClassName volumeAttributesClassName volumeMode volumeName"
-    ),
-    "VolumeResourceRequirements": all_refused("limits:{str} requests:{str}"),
+    "NFSVolumeSource": {
+        "path": yes(doc="The absolute path that the server exports."),
+        "readOnly": yes("bool", "Whether all containers see it read-only. Default false."),
+        "server": yes(doc="The server's name or address."),
+    },
     "CSIVolumeSource": all_refused(
         "driver fsType nodePublishSecretRef:LocalObjectReference readOnly:bool "
         "volumeAttributes:{str}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.field import GONE, ON_HOST, Tables, all_refused, no, yes
+from minipod.api.field import GONE, ON_HOST, Tables, no, yes
 from minipod.api.objects.base import Object
+from minipod.api.objects.claims import EphemeralVolumeSource, PersistentVolumeClaimVolumeSource
 from minipod.api.objects.files import (
     ConfigMapVolumeSource,
     DownwardAPIVolumeSource,
@@ -14,6 +15,7 @@ from minipod.api.objects.files import (
     ProjectedVolumeSource,
     SecretVolumeSource,
 )
+from minipod.api.objects.storage import NFSVolumeSource
 
 
 class VolumeMount(Object):
@@ -27,6 +29,13 @@ class VolumeMount(Object):
     mount_propagation: str | None = None
     recursive_read_only: str | None = None
     bind_mount_options: list[str] = msgspec.field(default_factory=list)
+
+
+class VolumeDevice(Object):
+    """Where a container sees a block device: a claim of mode Block."""
+
+    name: str = ""
+    device_path: str = ""
 
 
 class EmptyDirVolumeSource(Object):
@@ -58,6 +67,9 @@ class Volume(Object):
     downward_api: DownwardAPIVolumeSource | None = None
     projected: ProjectedVolumeSource | None = None
     image: ImageVolumeSource | None = None
+    nfs: NFSVolumeSource | None = None
+    persistent_volume_claim: PersistentVolumeClaimVolumeSource | None = None
+    ephemeral: EphemeralVolumeSource | None = None
 
     def sources(self) -> list[str]:
         """Return the names of the sources that are given; it should be exactly one."""
@@ -132,7 +144,9 @@ FIELDS: Tables = {
             "DownwardAPIVolumeSource", doc="Facts about the pod as read-only files."
         ),
         "emptyDir": yes("EmptyDirVolumeSource"),
-        "ephemeral": no("EphemeralVolumeSource", "use emptyDir"),
+        "ephemeral": yes(
+            "EphemeralVolumeSource", "A claim that is made for the pod and goes with it."
+        ),
         "fc": no("FCVolumeSource", ON_HOST),
         "flexVolume": no("FlexVolumeSource", ON_HOST),
         "flocker": no("FlockerVolumeSource", GONE),
@@ -146,8 +160,10 @@ FIELDS: Tables = {
         ),
         "iscsi": no("ISCSIVolumeSource", ON_HOST),
         "name": yes(),
-        "nfs": no("NFSVolumeSource", ON_HOST),
-        "persistentVolumeClaim": no("PersistentVolumeClaimVolumeSource", "use a hostPath volume"),
+        "nfs": yes("NFSVolumeSource", "A directory of an NFS server, mounted for the pod."),
+        "persistentVolumeClaim": yes(
+            "PersistentVolumeClaimVolumeSource", "Storage that outlives the pod."
+        ),
         "photonPersistentDisk": no("PhotonPersistentDiskVolumeSource", GONE),
         "portworxVolume": no("PortworxVolumeSource", ON_HOST),
         "projected": yes(
@@ -164,5 +180,8 @@ FIELDS: Tables = {
         "storageos": no("StorageOSVolumeSource", GONE),
         "vsphereVolume": no("VsphereVirtualDiskVolumeSource", ON_HOST),
     },
-    "VolumeDevice": all_refused("devicePath name"),
+    "VolumeDevice": {
+        "devicePath": yes(doc="Where in the container, absolute: /dev/xvda, say."),
+        "name": yes(doc="The volume's name in spec.volumes: a claim whose volumeMode is Block."),
+    },
 }

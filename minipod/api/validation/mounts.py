@@ -25,9 +25,39 @@ def check_mounts(container: Container, path: str, spec: PodSpec, report: Report)
         _propagation(mount, where, privileged, report)
         _recursive_read_only(mount, where, report)
         _options(mount, where, report)
+    _devices(container, path, volumes, report)
     mounts = enumerate(container.volume_mounts)
     places = ((f"{path}.volumeMounts[{i}].mountPath", clean(m.mount_path)) for i, m in mounts)
     unique(report, places, "mount path")
+
+
+def _devices(container: Container, path: str, volumes: dict[str, Volume], report: Report) -> None:
+    mounted = {mount.name for mount in container.volume_mounts}
+    at = {clean(mount.mount_path) for mount in container.volume_mounts if mount.mount_path}
+    for i, device in enumerate(container.volume_devices):
+        where = f"{path}.volumeDevices[{i}]"
+        _volume_of(device.name, f"{where}.name", volumes, report)
+        volume = volumes.get(device.name)
+        if volume and not (volume.persistent_volume_claim or volume.ephemeral):
+            what = "can only use volume source type of PersistentVolumeClaim or Ephemeral"
+            report.error(f"{where}.name", f"{what} for block mode")
+        if device.name in mounted:
+            report.error(f"{where}.name", "must not already exist in volumeMounts")
+        value = device.device_path
+        if not value:
+            report.error(f"{where}.devicePath", "missing, and required")
+        elif not value.startswith("/") or ".." in value.split("/") or clean(value) == "/":
+            report.error(
+                f"{where}.devicePath", f"{shown(value)} must be an absolute path without .."
+            )
+        elif under_proc(value):
+            report.error(f"{where}.devicePath", "must not be on or under /proc")
+        elif clean(value) in at:
+            report.error(f"{where}.devicePath", "must not already exist as a path in volumeMounts")
+    devices = list(enumerate(container.volume_devices))
+    unique(report, ((f"{path}.volumeDevices[{i}].name", d.name) for i, d in devices), "device")
+    places = ((f"{path}.volumeDevices[{i}].devicePath", clean(d.device_path)) for i, d in devices)
+    unique(report, places, "device path")
 
 
 def _volume_of(name: str, where: str, volumes: dict[str, Volume], report: Report) -> None:

@@ -4,12 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from ipaddress import ip_address
 
-from minipod.api.objects import EmptyDirVolumeSource, Volume
+from minipod.api import names
+from minipod.api.objects import (
+    EmptyDirVolumeSource,
+    EphemeralVolumeSource,
+    HostPathVolumeSource,
+    NFSVolumeSource,
+    PersistentVolumeClaimVolumeSource,
+    Volume,
+)
 from minipod.api.problems import NOT_HONOURED, Report
 from minipod.api.quantity import parse_bytes
+from minipod.api.validation.claims import check_claim_spec, check_template_metadata
 from minipod.api.validation.files import check_files
-from minipod.api.validation.rules import label, one_of
+from minipod.api.validation.rules import label, one_of, say
 from minipod.api.yaml import shown
 
 _HOST_PATH_TYPES = (
@@ -31,20 +41,70 @@ def check_volume(volume: Volume, path: str, containers: Collection[str], report:
         report.error(path, f"has more than one source: keep one of {', '.join(sources)}")
     check_files(volume, path, containers, report)
     if volume.host_path is not None:
-        _host_path(volume.host_path.path, f"{path}.hostPath.path", report)
-        if volume.host_path.type:
-            one_of(report, f"{path}.hostPath.type", volume.host_path.type, _HOST_PATH_TYPES)
+        check_host_path(volume.host_path, f"{path}.hostPath", report)
+    if volume.nfs is not None:
+        check_nfs(volume.nfs, f"{path}.nfs", report)
+    if volume.persistent_volume_claim is not None:
+        _claim(volume.persistent_volume_claim, f"{path}.persistentVolumeClaim", report)
+    if volume.ephemeral is not None:
+        _ephemeral(volume.ephemeral, f"{path}.ephemeral", report)
     if volume.empty_dir is not None:
         _empty_dir(volume.empty_dir, f"{path}.emptyDir", report)
 
 
-def _host_path(value: str, path: str, report: Report) -> None:
+def check_host_path(source: HostPathVolumeSource, path: str, report: Report) -> None:
+    """Check a ``hostPath``."""
+    check_path(source.path, f"{path}.path", report)
+    if source.type:
+        one_of(report, f"{path}.type", source.type, _HOST_PATH_TYPES)
+
+
+def check_nfs(source: NFSVolumeSource, path: str, report: Report) -> None:
+    """Check an ``nfs`` volume (``validateNFSVolumeSource``)."""
+    if not source.server:
+        report.error(f"{path}.server", "missing, and required")
+    elif not names.dns_subdomain(source.server.lower()) or _is_address(source.server):
+        pass
+    else:
+        report.error(f"{path}.server", f"{shown(source.server)} is no name or address of a host")
+    if not source.path:
+        report.error(f"{path}.path", "missing, and required")
+    elif not source.path.startswith("/"):
+        report.error(f"{path}.path", f"{shown(source.path)} must be an absolute path")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def check_path(value: str, path: str, report: Report) -> None:
+    """Check an absolute path of the host."""
     if not value:
         report.error(path, "missing, and required")
     elif not value.startswith("/"):
         report.error(path, f"{shown(value)} must be an absolute path")
     elif ".." in value.split("/"):
         report.error(path, f"{shown(value)} must not contain ..")
+
+
+def _claim(source: PersistentVolumeClaimVolumeSource, path: str, report: Report) -> None:
+    if not source.claim_name:
+        report.error(f"{path}.claimName", "missing, and required")
+    else:
+        say(report, f"{path}.claimName", names.dns_subdomain(source.claim_name))
+
+
+def _ephemeral(source: EphemeralVolumeSource, path: str, report: Report) -> None:
+    path = f"{path}.volumeClaimTemplate"
+    if source.volume_claim_template is None:
+        report.error(path, "missing, and required")
+        return
+    check_template_metadata(source.volume_claim_template.metadata, f"{path}.metadata", report)
+    check_claim_spec(source.volume_claim_template.spec, f"{path}.spec", report)
 
 
 def _empty_dir(source: EmptyDirVolumeSource, path: str, report: Report) -> None:

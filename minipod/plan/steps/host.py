@@ -59,16 +59,19 @@ class CgroupWrite:
 class MakeCgroup(Step):
     """Make a cgroup in every hierarchy that is used, and set its limits.
 
-    *devices* says whether the default device allow-list is put on it (as a BPF program on cgroup v2).
+    *devices* says whether the default device allow-list is put on it (as a BPF program on cgroup v2);
+    *more_devices* are allowed besides: ("b" or "c", major, minor, "rwm").
     """
 
     path: str
     writes: tuple[CgroupWrite, ...] = ()
     devices: bool = False
+    more_devices: tuple[tuple[str, int, int, str], ...] = ()
 
     def describe(self) -> str:
         limits = ", ".join(f"{w.file}={w.value.strip()}" for w in self.writes)
         devices = " with the default device list" if self.devices else ""
+        devices += "".join(f", {kind} {a}:{b} {c}" for kind, a, b, c in self.more_devices)
         return f"make cgroup {self.path}{devices}" + (f" ({limits})" if limits else "")
 
 

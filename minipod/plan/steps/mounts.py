@@ -29,20 +29,26 @@ class MakePrivate(NamespaceStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFilesystem(NamespaceStep):
-    """Make a filesystem as a detached mount (``fsopen``, ``fsconfig``, ``fsmount``)."""
+    """Make a filesystem as a detached mount (``fsopen``, ``fsconfig``, ``fsmount``).
+
+    *name* is the first column of ``/proc/mounts``, which for a network filesystem says where it is; else the type.
+    """
 
     slot: int
     type: str
     options: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
+    name: str = ""
 
     def describe(self) -> str:
         options = ",".join(self.attributes + self.options)
-        return f"fsmount {self.type}" + (f" ({options})" if options else "")
+        what = f"{self.type} {self.name}" if self.name else self.type
+        return f"fsmount {what}" + (f" ({options})" if options else "")
 
     def record(self) -> Record:
         numbers = (_attribute_bits(self.attributes), len(self.options))
-        return Record("FS", out=self.slot, strings=(self.type, self.options), numbers=numbers)
+        strings = (self.type, self.options, self.name)
+        return Record("FS", out=self.slot, strings=strings, numbers=numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

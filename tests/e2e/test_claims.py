@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PersistentVolumeClaims and PersistentVolumes: what they keep, how long, for whom, and how they are shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.features import requires
+from tests.instance import TEST_IMAGE, Instance, Json
+
+pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
+
+
+def claim(name: str = "c", size: str = "1Gi", **spec: Any) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": size}},
+            **spec,
+        },
+    }
+
+
+def volume(name: str = "v", size: str = "1Gi", **spec: Any) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": size}, **spec},
+    }
+
+
+def pod(name: str, script: str, source: Json | None = None, **container: Any) -> Json:
+    """Return a pod that runs *script* with a volume at /data, claim ``c`` unless *source* says otherwise."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": "d", **(source or claimed())}],
+            "containers": [
+                {
+                    "name": "a",
+                    "image": TEST_IMAGE,
+                    "command": ["sh", "-c", script],
+                    "volumeMounts": [{"name": "d", "mountPath": "/data"}],
+                    **container,
+                }
+            ],
+        },
+    }
+
+
+def claimed(name: str = "c", **more: Any) -> Json:
+    return {"persistentVolumeClaim": {"claimName": name, **more}}
+
+
+def apply(here: Instance, *objects: Json, check: bool = True) -> subprocess.CompletedProcess[str]:
+    text = "\n---\n".join(map(json.dumps, objects))
+    return here.cli("apply", "-f", "-", input=text, check=check)
+
+
+def get(here: Instance, kind: str, name: str) -> Json:
+    found: Json = json.loads(here.cli("get", kind, name, "-o", "json").stdout)
+    return found
+
+
+def run(here: Instance, made: Json) -> str:
+    """Run a pod to its end and return what it said."""
+    apply(here, made)
+    name = made["metadata"]["name"]
+    ended = here.until(name, lambda p: p["status"].get("phase") in ("Succeeded", "Failed"))
+    said = here.output(name)
+    assert ended["status"]["phase"] == "Succeeded", (said, ended["status"])
+    here.delete(name)
+    return said
+
+
+@pytest.fixture
+def here(shared_instance: Instance) -> Iterator[Instance]:
+    """An instance without pods, claims and volumes, before and after."""
+    for _ in range(2):
+        for kind in ("pods", "pvc", "pv"):
+            shared_instance.cli("delete", kind, "--all")
+        if not (shared_instance.base / "begun").exists():
+            (shared_instance.base / "begun").touch()
+            yield shared_instance
+    (shared_instance.base / "begun").unlink()
+    assert not os.listdir(f"{shared_instance.config.root_dir}/volumes")
+
+
+# ---- a directory per claim ------------------------------------------------------------------------------------
+
+
+def test_what_is_written_outlives_the_pod(here: Instance) -> None:
+    apply(here, claim())
+    run(here, pod("one", "echo kept >/data/file && id -u"))
+    assert run(here, pod("two", "cat /data/file")) == "kept\n"
+    # And the agent.
+    here.cli("agent", "stop")
+    assert run(here, pod("three", "cat /data/file")) == "kept\n"
+    path = Path(
+        get(here, "pv", get(here, "pvc", "c")["spec"]["volumeName"])["spec"]["local"]["path"]
+    )
+    assert (path / "file").read_text() == "kept\n"
+    assert here.cli("delete", "pvc", "c").stdout == 'persistentvolumeclaim "c" deleted\n'
+    apply(here, claim())
+    assert run(here, pod("four", "ls /data")) == ""
+
+
+def test_one_file_with_all(here: Instance) -> None:
+    apply(here, claim(), pod("p", "echo x >/data/x; ls /data"))
+    ended = here.until("p", lambda p: p["status"].get("phase") in ("Succeeded", "Failed"))
+    assert ended["status"]["phase"] == "Succeeded"
+    assert here.output("p") == "x\n"
+
+
+def test_how_they_are_shown(here: Instance) -> None:
+    apply(here, claim("c", "1Gi", storageClassName="fast"), claim("d", storageClassName=""))
+    lines = here.cli("get", "pvc").stdout.splitlines()
+    titles = "NAME STATUS VOLUME CAPACITY ACCESS MODES STORAGECLASS VOLUMEATTRIBUTESCLASS AGE"
+    assert lines[0].split() == titles.split()
+    bound = get(here, "pvc", "c")["spec"]["volumeName"]
+    assert lines[1].split()[:7] == ["c", "Bound", bound, "1Gi", "RWO", "fast", "<unset>"]
+    assert lines[2].split()[:3] == ["d", "Pending", "<unset>"]
+    row = here.cli("get", "pv").stdout.splitlines()[1].split()
+    expected = [bound, "1Gi", "RWO", "Delete", "Bound", "default/c", "fast", "<unset>"]
+    assert row[:8] == expected
+    assert here.cli("get", "pv", "-o", "wide").stdout.splitlines()[1].split()[-1] == "Filesystem"
+
+
+def test_a_claim_grows_and_does_not_shrink(here: Instance) -> None:
+    apply(here, claim())
+    assert apply(here, claim()).stdout == "persistentvolumeclaim/c unchanged\n"
+    assert apply(here, claim("c", "2Gi")).stdout == "persistentvolumeclaim/c configured\n"
+    assert get(here, "pvc", "c")["status"]["capacity"] == {"storage": "2Gi"}
+    refused = apply(here, claim("c", "1Gi"), check=False)
+    assert refused.returncode != 0 and "field can not be less than before: 2Gi" in refused.stderr
+    changed = apply(here, claim("c", "2Gi", storageClassName="x"), check=False)
+    assert "spec is immutable after creation" in changed.stderr
+
+
+# ---- in use ---------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_in_use_is_kept(here: Instance) -> None:
+    apply(here, claim(), pod("user", "sleep 1000"))
+    here.wait("user", "condition=Ready")
+    deleting = here.start("delete", "pvc", "c", stdout=subprocess.PIPE)
+    while "deletionTimestamp" not in get(here, "pvc", "c")["metadata"]:
+        pass
+    assert here.cli("get", "pvc").stdout.splitlines()[1].split()[1] == "Terminating"
+    assert get(here, "pvc", "c")["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+    assert here.exec("user", "touch", "/data/still").returncode == 0
+    assert deleting.poll() is None
+    here.delete("user")
+    output, _ = deleting.communicate(timeout=30)
+    assert output == b'persistentvolumeclaim "c" deleted\n'
+
+
+def test_a_pod_waits_for_its_claim(here: Instance) -> None:
+    apply(here, pod("early", "ls /data"))
+    words = 'persistentvolumeclaim "c" not found'
+    waiting = here.until("early", lambda p: p["status"]["conditions"][0]["status"] == "False")
+    scheduled = waiting["status"]["conditions"][0]
+    assert (scheduled["type"], scheduled["reason"]) == ("PodScheduled", "Unschedulable")
+    assert scheduled["message"] == words
+    assert waiting["status"]["phase"] == "Pending"
+    assert [e["message"] for e in here.events("early") if e["reason"] == "FailedScheduling"] == [
+        words
+    ]
+    apply(here, claim())
+    ended = here.until("early", lambda p: p["status"]["phase"] == "Succeeded")
+    assert ended["status"]["conditions"][0]["status"] == "True"
+
+
+def test_one_pod_at_a_time(here: Instance) -> None:
+    apply(here, claim(accessModes=["ReadWriteOncePod"]), pod("first", "sleep 1000"))
+    here.wait("first", "condition=Ready")
+    apply(here, pod("second", "echo mine"))
+    waiting = here.until("second", lambda p: p["status"]["conditions"][0]["status"] == "False")
+    assert "ReadWriteOncePod access mode" in waiting["status"]["conditions"][0]["message"]
+    here.delete("first")
+    here.until("second", lambda p: p["status"]["phase"] == "Succeeded")
+
+
+def test_read_only(here: Instance) -> None:
+    apply(here, claim())
+    said = run(here, pod("r", "touch /data/x 2>&1; true", claimed(readOnly=True)))
+    assert "Read-only file system" in said
+
+
+def test_a_sub_path_of_a_claim(here: Instance) -> None:
+    apply(here, claim())
+    mounts = [{"name": "d", "mountPath": "/data", "subPath": "a/b"}]
+    run(here, pod("s", "echo x >/data/file", volumeMounts=mounts))
+    assert run(here, pod("t", "cat /data/a/b/file")) == "x\n"
+
+
+def test_an_ephemeral_claim(here: Instance) -> None:
+    template = {"metadata": {"labels": {"for": "me"}}, "spec": claim()["spec"]}
+    source = {"ephemeral": {"volumeClaimTemplate": template}}
+    apply(here, pod("eph", "echo x >/data/x; sleep 1000", source))
+    here.wait("eph", "condition=Ready")
+    made = get(here, "pvc", "eph-d")
+    (owner,) = made["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("Pod", "eph")
+    assert made["metadata"]["labels"] == {"for": "me"}
+    here.delete("eph")
+    while "eph-d" in here.cli("get", "pvc").stdout:
+        pass
+
+
+# ---- volumes that are there -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def outside(here: Instance) -> Iterator[Path]:
+    path = here.base / "outside"
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.mark.parametrize("kind", ["local", "hostPath"])
+def test_a_volume_of_the_administrator(here: Instance, outside: Path, kind: str) -> None:
+    (outside / "file").write_text("of the host\n")
+    source: Json = {kind: {"path": str(outside)}}
+    made = volume(storageClassName="manual", **source)
+    apply(here, made, claim(storageClassName="manual"))
+    assert get(here, "pvc", "c")["spec"]["volumeName"] == "v"
+    assert run(here, pod("p", "cat /data/file")) == "of the host\n"
+    here.cli("delete", "pvc", "c")
+    assert get(here, "pv", "v")["status"]["phase"] == "Released"
+    assert (outside / "file").exists()
+    here.cli("delete", "pv", "v")
+    assert (outside / "file").exists()
+
+
+def test_a_local_volume_that_is_not_there(here: Instance) -> None:
+    apply(here, volume(local={"path": "/mpt/none"}), claim(), pod("p", "true"))
+    request = {"kind": "events", "names": [], "for": "p", "namespace": "default"}
+    while not (found := [e for e in here.events("p") if e["reason"] == "FailedMount"]):
+        here.call("get", request)
+    assert 'path "/mpt/none" does not exist' in found[0]["message"]
+
+
+def test_a_network_volume_whose_server_is_missing(here: Instance) -> None:
+    source = {"nfs": {"server": "127.0.0.1", "path": "/export"}}
+    apply(here, pod("nfs", "true", source))
+    while not (found := [e for e in here.events("nfs") if e["reason"] == "FailedMount"]):
+        pass
+    assert "NFS server 127.0.0.1: " in found[0]["message"]
+    assert get(here, "pod", "nfs")["status"]["phase"] == "Pending"
+
+
+# ---- block devices --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/dev/loop-control"), reason="this machine lacks loop devices"
+)
+def test_a_block_device(here: Instance) -> None:
+    apply(here, claim("c", "8Mi", volumeMode="Block"))
+    device: Json = {"volumeMounts": [], "volumeDevices": [{"name": "d", "devicePath": "/dev/xvda"}]}
+    script = "echo kept | dd of=/dev/xvda bs=512 conv=sync 2>/dev/null; head -n 1 /dev/xvda"
+    assert run(here, pod("write", script, **device)) == "kept\n"
+    script = "head -n 1 /dev/xvda; dd if=/dev/zero of=/dev/xvda bs=1M 2>&1 | grep -c 'No space'"
+    assert run(here, pod("read", script, **device)) == "kept\n1\n"
+    # Another device of the same kind is nobody's to use.
+    script = "mknod /other b 7 255; head -c 1 /other 2>&1; true"
+    assert "not permitted" in run(here, pod("other", script, **device))
+    attached = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout
+    assert str(here.base) not in attached
+    read_only = pod(
+        "ro", "dd if=/dev/zero of=/dev/xvda count=1 2>&1; true", claimed(readOnly=True), **device
+    )
+    assert "not permitted" in run(here, read_only)
