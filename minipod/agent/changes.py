@@ -22,24 +22,31 @@ from minipod.api import (
     Problem,
     StoredObject,
     load_manifests,
+    members,
 )
 from minipod.api.problems import Report
 from minipod.api.registry import RULES
+from minipod.api.validation.update import check_pod_update
 from minipod.errors import AlreadyExists, NotFound, UsageError
 from minipod.kinds import KINDS
 from minipod.pods import hostports, names, resolve
 from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
+from minipod.pods.references import missing
 from minipod.pods.worker import PodWorker
 
 Json = dict[str, Any]
 
 
-def read_documents(call: Call, tools: Tools) -> list[Document]:
+def read_documents(
+    call: Call, tools: Tools, *, is_there: Callable[[Pod], object] = lambda pod: None
+) -> list[Document]:
     """Return the checked documents of a request's manifest; everything that is wrong is reported at once.
 
+    Whether this machine can run a pod is not asked of those that it runs: *is_there* tells.
+
     Raises:
-        ManifestError: something is.
+        ManifestError: something is wrong.
     """
     source = call.text("source", "-")
     documents = load_manifests(
@@ -49,7 +56,7 @@ def read_documents(call: Call, tools: Tools) -> list[Document]:
     first: set[tuple[str, str, str]] = set()
     for document in documents:
         found, lines = document.object, document.lines
-        if isinstance(found, Pod):
+        if isinstance(found, Pod) and not is_there(found):
             problems += names.preflight(found, tools.config, source, lines)
             problems += resolve.preflight(found, tools.images, source, lines, tools.config)
         key = found.kind, found.metadata.namespace, found.metadata.name
@@ -79,55 +86,68 @@ class Changes:
     async def create(self, call: Call) -> Json:
         """Create the objects of a manifest: all, or none. Pods come last: they find what they refer to.
 
-        With ``apply``, objects that are there take the manifest's values, and with ``replaceFinished`` pods that
-        have ended give way.
+        With ``apply``, what is there takes the manifest's values, except that with ``newPods`` pods are in the way;
+        and with ``replaceFinished`` pods that have ended give way.
         """
         asked = time.monotonic()
-        tools = self._manager.tools
+        tools, request = self._manager.tools, call.request
         asyncio.get_running_loop().run_in_executor(None, tools.runtime.cgroups.expect_moves)
-        documents = read_documents(call, tools)
+        apply = bool(request.get("apply"))
+        update = apply and not request.get("newPods")
+        living = self._manager.living if update else lambda pod: None
+        documents = read_documents(call, tools, is_there=living)
         for document in documents:
             meta = document.object.metadata
             if not meta.name and meta.generate_name:
                 meta.name = meta.generate_name[:57] + secrets.token_hex(3)
-        changes = self._object_changes(documents, apply=bool(call.request.get("apply")))
-        self._check_ports(documents)
-        await self._make_room(documents, replace=bool(call.request.get("replaceFinished")))
+        problems: list[Problem] = []
+        changes = self._object_changes(documents, problems, apply=apply)
+        pods = [document for document in documents if isinstance(document.object, Pod)]
+        there = {id(each): worker for each in pods if (worker := living(each.pod))}
+        for each in pods:
+            if worker := there.get(id(each)):
+                problems += self._update_problems(each, worker)
+        if problems:
+            raise ManifestError(problems)
+        new = [each for each in pods if id(each) not in there]
+        self._check_ports(new)
+        await self._make_room(new, replace=bool(request.get("replaceFinished")))
         # Once more: what gave way took its time, and nothing comes between this and the creation.
-        self._check_ports(documents)
+        self._check_ports(new)
         self._objects.put(*(found for found, change in changes if change != "unchanged"))
         results = [_result(found, change) for found, change in changes]
-        for document in documents:
-            if isinstance(document.object, Pod):
-                await self._manager.check_free(document.object, replace_finished=False)
-                worker = self._manager.create(
-                    document.object, document.source, document.lines, asked
-                )
-                results.append(_result(worker.pod, "created"))
-        warnings = [str(problem) for document in documents for problem in document.warnings]
-        return {"objects": results, "warnings": warnings}
+        warnings = [problem for document in documents for problem in document.warnings]
+        for each in pods:
+            if worker := there.get(id(each)):
+                change = worker.update(each.pod, each.source, each.lines)
+            else:
+                await self._manager.check_free(each.pod, replace_finished=False)
+                worker = self._manager.create(each.pod, each.source, each.lines, asked)
+                change = "created"
+                warnings += list(missing(each, self._objects))
+            results.append(_result(worker.pod, change))
+        return {"objects": results, "warnings": [str(warning) for warning in warnings]}
 
     async def _make_room(self, documents: list[Document], *, replace: bool) -> None:
         """See that no pod is in the way; those that have ended go, if they may."""
         old: list[PodWorker] = []
         for document in documents:
-            if isinstance(document.object, Pod):
-                worker = await self._manager.check_free(document.object, replace_finished=replace)
-                old += [worker] if worker else []
+            worker = await self._manager.check_free(document.pod, replace_finished=replace)
+            old += [worker] if worker else []
         for worker in old:
             worker.delete(None)
         for worker in old:
             await worker.gone.wait()
 
     def _check_ports(self, documents: list[Document]) -> None:
-        """See that the ports of the host that the pods ask for are free.
+        """See that the ports of the host that new pods ask for are free.
 
         Raises:
             ManifestError: one is not.
         """
         problems: list[Problem] = []
         present = {(p.metadata.namespace, p.metadata.name): p for p in self._manager.active()}
-        pods = [(each, each.object) for each in documents if isinstance(each.object, Pod)]
+        pods = [(each, each.pod) for each in documents]
         # One of the same name gives way, with its ports, or is the reason for a refusal by itself.
         giving = [present.pop((p.metadata.namespace, p.metadata.name), None) for _, p in pods]
         taken = list(present.values())
@@ -141,17 +161,32 @@ class Changes:
         if problems:
             raise ManifestError(problems)
 
+    def _update_problems(self, document: Document, worker: PodWorker) -> list[Problem]:
+        """Return why a pod that lives cannot become what the manifest says."""
+        report = Report(document.source, document.lines, document.lines.get("kind", 1))
+        old, new = worker.pod, document.pod
+        written = worker.record.lines.keys() | document.lines.keys()
+        check_pod_update(old, new, written, report)
+        images = {found.name: found.container.image for found in members(old)}
+        for found in members(new):
+            if images.get(found.name) != found.container.image:
+                try:
+                    resolve.find_image(self._manager.tools.images, found.container)
+                except NotFound as error:
+                    report.error(f"{found.path}.image", str(error))
+        return report.problems
+
     def _object_changes(
-        self, documents: list[Document], *, apply: bool
+        self, documents: list[Document], problems: list[Problem], *, apply: bool
     ) -> list[tuple[StoredObject, str]]:
         """Return each object that is no pod with what becomes of it: created, configured or unchanged.
 
+        *problems* gets why what is there cannot become what the manifest says.
+
         Raises:
             AlreadyExists: it is there, and this is no apply.
-            ManifestError: what is there cannot become what the manifest says.
         """
         changes: list[tuple[StoredObject, str]] = []
-        problems: list[Problem] = []
         for document in documents:
             new = document.object
             if isinstance(new, Pod):
@@ -174,8 +209,6 @@ class Changes:
                 RULES[new.kind].validate_update(old, new, report)
                 problems += report.problems
                 changes.append((new, "configured"))
-        if problems:
-            raise ManifestError(problems)
         return changes
 
     # ---- delete ----

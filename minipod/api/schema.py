@@ -29,6 +29,8 @@ _TEXTS = ("str", "text")
 _MAX_INT = 2**63 - 1
 _PLACES = {"ObjectMeta": "metadata", "PodSpec": "spec", "Container": "spec.containers[]"}
 _BAD = object()
+_EMPTY: dict[str, Any] = {"int": 0, "bool": False}
+"""What stands in for an item of a list that is wrong, where that is not the empty string."""
 
 
 def read_object(node: Mapping, type_name: str, report: Report) -> dict[str, Any]:
@@ -135,7 +137,7 @@ class _Walk:
         for index, item in enumerate(node.items):
             value = self._value(item, type_, join(path, index))
             if value is _BAD:
-                value = "" if type_ in _WANTED else {}
+                value = _EMPTY.get(type_, "") if type_ in _WANTED else {}
             result.append(value)
         return result
 

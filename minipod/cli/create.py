@@ -91,11 +91,12 @@ def _show(objects: list[dict[str, Any]]) -> None:
 
 
 def create_from(
-    where: Session, file: str, namespace: str | None, *, apply: bool
+    where: Session, file: str, namespace: str | None, *, apply: bool, new_pods: bool = False
 ) -> list[dict[str, Any]]:
     """Create the objects of *file*, print the warnings, and return ``{kind, namespace, name, uid, change}`` of each.
 
-    With *apply*, objects that are there are changed, and pods that have ended are replaced.
+    With *apply*, objects that are there are changed, and pods that have ended are replaced. With *new_pods*, a pod
+    that lives is in the way all the same.
 
     Raises:
         MinipodError: the manifest is refused, or an object of this name is there.
@@ -103,11 +104,17 @@ def create_from(
     from minipod.cli.args import read_manifest
 
     text, source = read_manifest(file)
-    return send(where, text, source, namespace, apply=apply)
+    return send(where, text, source, namespace, apply=apply, new_pods=new_pods)
 
 
 def send(
-    where: Session, text: str, source: str, namespace: str | None, *, apply: bool
+    where: Session,
+    text: str,
+    source: str,
+    namespace: str | None,
+    *,
+    apply: bool,
+    new_pods: bool = False,
 ) -> list[dict[str, Any]]:
     """Create the objects of the manifest *text*, as :func:`create_from` does."""
     from minipod.cli.client import call
@@ -119,6 +126,7 @@ def send(
         "source": source,
         "namespace": where.namespace(namespace),
         "apply": apply,
+        "newPods": new_pods,
         "replaceFinished": apply,
     }
     with call(where.config, request) as answer:

@@ -40,7 +40,7 @@ def run(
     from minipod.cli.foreground import Foreground, PodView
 
     where = session(ctx)
-    objects = create_from(where, file, namespace, apply=True)
+    objects = create_from(where, file, namespace, apply=True, new_pods=True)
     pods = [
         PodView(item["namespace"], item["name"], item["uid"])
         for item in objects

@@ -289,9 +289,10 @@ class Containers:
         core = self._core
         ended.container_id = container_id(core.uid, record.name, record.attempt)
         record.previous, record.ended, record.pid = record.ended, ended, 0
-        record.stop_by, record.stop_why = None, ""
+        renew = record.renew
+        record.stop_by, record.stop_why, record.renew = None, "", False
         self.on_over(record)
-        again = order.restarts(core.pod, core.member(record.name), ended.exit_code)
+        again = renew or order.restarts(core.pod, core.member(record.name), ended.exit_code)
         if core.deleting or not again or order.is_ending(core.pod, core.record):
             record.state, record.next_start = "ended", None
             return

@@ -13,6 +13,7 @@ from minipod.api import Pod
 from minipod.errors import AlreadyExists, NotFound
 from minipod.network import PodLink
 from minipod.pods import hostports
+from minipod.pods.downward import node_name
 from minipod.pods.order import TERMINAL
 from minipod.pods.ports import Tools
 from minipod.pods.record import PodRecord
@@ -80,10 +81,19 @@ class PodManager:
         """Return the pods that have not ended, those on their way out too: what they have is taken."""
         return [w.pod for w in self._workers.values() if w.pod.status.phase not in TERMINAL]
 
+    def living(self, pod: Pod) -> PodWorker | None:
+        """Return the worker of the pod of this name that has neither ended nor is being deleted, if there is one."""
+        worker = self._workers.get((pod.metadata.namespace, pod.metadata.name))
+        if worker is None or worker.record.delete_by is not None:
+            return None
+        return None if worker.pod.status.phase in TERMINAL else worker
+
     def create(self, pod: Pod, source: str, lines: dict[str, int], asked: float) -> PodWorker:
         """Take on *pod* (checked, its name free); *asked* is ``time.monotonic()`` of the request."""
         pod.metadata.uid = str(uuid.uuid4())
         pod.metadata.creation_timestamp = timestamp(time.time())
+        pod.metadata.generation = 1
+        pod.spec.node_name = node_name()
         worker = PodWorker(pod, PodRecord(source=source, lines=lines), self.tools, asked=asked)
         worker.publish()
         self._add(worker)

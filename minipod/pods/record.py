@@ -53,6 +53,7 @@ class ContainerRecord(msgspec.Struct):
         sandbox: number of the sandbox in which the present or last run began; -1 before the first.
         stop_by: when it is killed, once it is to be stopped; of the present run.
         stop_why: why it is stopped, for the event; "" for the usual words.
+        renew: it is stopped to be started again, with another image.
     """
 
     name: str
@@ -77,6 +78,7 @@ class ContainerRecord(msgspec.Struct):
     sandbox: int = -1
     stop_by: float | None = None
     stop_why: str = ""
+    renew: bool = False
 
     @property
     def is_up(self) -> bool:

@@ -132,6 +132,7 @@ def pod_status(
     for member, container in order.pairs(pod, record):
         statuses[member.kind].append(container_status(pod, member, container, room))
     return PodStatus(
+        observed_generation=pod.metadata.generation,
         phase=current,
         reason=failure.reason if failure else pod.status.reason,
         message=failure.message if failure else pod.status.message,

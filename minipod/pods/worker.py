@@ -29,6 +29,7 @@ from minipod.pods.sandbox import Sandbox
 from minipod.pods.status import phase, pod_status
 from minipod.pods.stopping import MINIMUM_GRACE, Stopping
 from minipod.pods.times import timestamp
+from minipod.pods.update import differs, take_over
 from minipod.pods.volumefiles import VolumeFiles
 from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import Process, Shim
@@ -103,6 +104,20 @@ class PodWorker:
         """Look again: an object that the pod may refer to has changed, come or gone."""
         self._containers.object_changed()
         self.core.wake.set()
+
+    def update(self, new: Pod, source: str, lines: dict[str, int]) -> str:
+        """Take over what a manifest says now; return whether that makes the pod ``configured`` or ``unchanged``.
+
+        *new* is checked (``check_pod_update``); *source* and *lines* tell where it is written.
+        """
+        written = self.record.lines.keys() | lines.keys()
+        if not differs(self.pod, new, written):
+            return "unchanged"
+        take_over(self.core, self._stopping, new, written)
+        self.record.source, self.record.lines = source, lines
+        self.core.wake.set()
+        self.publish()
+        return "configured"
 
     def _next_due(self) -> float | None:
         """Return when there is something to do even if nothing happens."""

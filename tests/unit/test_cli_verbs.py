@@ -103,6 +103,7 @@ def test_create(agent: FakeAgent, run: Run, manifest: Path) -> None:
             "source": str(manifest),
             "namespace": "demo",
             "apply": False,
+            "newPods": False,
             "replaceFinished": False,
         }
     ]

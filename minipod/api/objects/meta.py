@@ -43,6 +43,7 @@ class ObjectMeta(Object):
     namespace: str = ""
     uid: str = ""
     resource_version: str | None = None
+    generation: int | None = None
     creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
     deletion_grace_period_seconds: int | None = None

@@ -39,7 +39,7 @@ class PodReadinessGate(Object):
 
 
 class PodSpec(Object):
-    """What the pod should be."""
+    """What the pod should be; *node_name* is this machine's name, whatever the manifest says."""
 
     init_containers: list[Container] = msgspec.field(default_factory=list)
     containers: list[Container] = msgspec.field(default_factory=list)
@@ -61,6 +61,7 @@ class PodSpec(Object):
     host_pid: bool = False
     host_ipc: bool = False
     share_process_namespace: bool = False
+    node_name: str = ""
     service_account_name: str = ""
     automount_service_account_token: bool = True
     enable_service_links: bool = True

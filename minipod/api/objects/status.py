@@ -112,6 +112,7 @@ class HostIP(Object):
 class PodStatus(Object):
     """What the pod is; *phase* is Pending, Running, Succeeded, Failed, Unknown, or ``""`` before any."""
 
+    observed_generation: int | None = None
     phase: str = ""
     reason: str | None = None
     message: str | None = None
