@@ -80,6 +80,7 @@ def _lines(kind: str, item: Json, events: Sequence[Json]) -> list[str]:
 
 def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
     """Return the lines about *pod*, safe for a terminal; *now* is in seconds since the epoch."""
+    from minipod.cli.describevolumes import volumes
     from minipod.cli.output import escape
 
     spec, status = pod.get("spec", {}), pod.get("status", {})
@@ -92,7 +93,7 @@ def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
         ),
         *_containers("Containers", spec.get("containers", []), status.get("containerStatuses", [])),
         *_conditions(status.get("conditions", [])),
-        *_volumes(spec.get("volumes", [])),
+        *volumes(spec.get("volumes", [])),
         pair("QoS Class", status.get("qosClass"), 17),
         *_events(events, now),
     ]
@@ -301,23 +302,6 @@ def _conditions(conditions: Sequence[Json]) -> list[str]:
     for condition in conditions:
         why = ": ".join(str(condition[key]) for key in ("reason", "message") if condition.get(key))
         lines.append(f"{_STEP}{condition['type']:<{width}}{condition['status']:<8}{why}".rstrip())
-    return lines
-
-
-def _volumes(volumes: Sequence[Json]) -> list[str]:
-    if not volumes:
-        return [pair("Volumes", "", 17)]
-    lines = ["Volumes:"]
-    for volume in volumes:
-        kind = next((key for key in volume if key != "name"), "emptyDir")
-        lines += [
-            f"{_STEP}{volume['name']}:",
-            pair("Type", kind[:1].upper() + kind[1:], 17, 2 * _STEP),
-        ]
-        source = volume.get(kind) or {}
-        for key in source:
-            if isinstance(source[key], str | int | bool):
-                lines.append(pair(key[:1].upper() + key[1:], source[key], 17, 2 * _STEP))
     return lines
 
 

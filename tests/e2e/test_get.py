@@ -212,7 +212,7 @@ def test_describe_tells_all(pods: Instance) -> None:
         r"      COLOUR: +blue",
         r"      /data from data \(rw\)",
         r"  Ready +True",
-        r"Volumes:\n  data:\n    Type: +EmptyDir\n    Medium: +Memory",
+        r"Volumes:\n  data:\n    Type: +EmptyDir \(.*\n    Medium: +Memory",
         r"QoS Class: +Burstable",
         r"  Normal +Started ",
     ):
