@@ -545,3 +545,34 @@ def test_fs_group(node: Instance) -> None:
         assert (seen["mode"], seen["uid"], seen["gid"]) == (0o440, 0, 5000)
         seen = node.probe("p", "stat", "/v/..data/d")
         assert (seen["mode"], seen["gid"]) == (0o2755, 5000)
+
+
+def test_a_neighbour_with_power_over_the_pod_has_none_over_the_host(node: Instance) -> None:
+    """It may reach the volume through the pause process; links that it leaves there lead the agent nowhere."""
+    outside = node.base / "outside"
+    outside.mkdir()
+    (outside / "key").write_text("the host's")
+    apply(node, config_map("c", {"key": "first", "other": "1"}))
+    power = {"securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}}}
+    node.start_pod("p", at(), power, shareProcessNamespace=True, **volume(configMap={"name": "c"}))
+    script = f"""
+    cd /proc/1/root/volumes/v || exit 1
+    real=$(readlink ..data)
+    rm $real/key && ln -s {outside}/key $real/key
+    ln -s {outside} ..data_tmp
+    ln -s {outside} ..gone
+    rm other && ln -s {outside}/key other
+    mkdir -p stray/deep && ln -s {outside} stray/deep/out
+    [ "$1" = data ] && rm ..data && ln -s {outside} ..data
+    ls -A"""
+    for text, word in (("second", ""), ("third", "data")):
+        done = node.exec("p", "sh", "-c", script, "sh", word, container="c1")
+        assert done.returncode == 0, done.stdout
+        assert "stray" in done.stdout, "the test does not reach the volume"
+        apply(node, config_map("c", {"key": text, "other": text}))
+        node.exec("p", "sh", "-c", f"until [ $(cat /v/other) = {text} ]; do sleep 0.01; done")
+        assert node.probe("p", "read", "/v/key") == {"text": text}
+        node.exec("p", "sh", "-c", "while [ -e /v/stray ]; do sleep 0.01; done")
+        assert len(node.probe("p", "list", "/v")) == 4
+        assert (outside / "key").read_text() == "the host's"
+        assert os.listdir(outside) == ["key"]

@@ -440,8 +440,8 @@ def test_describe() -> None:
         "      /data from data (ro)",
         "      memory:       64Mi",
         "    Liveness:       tcp-socket :80 delay=0s timeout=1s period=10s #success=1 #failure=3",
-        "    Type:        HostPath",
-        "    Path:        /srv",
+        "    Type:          HostPath (bare host directory volume)",
+        "    Path:          /srv",
         "  Normal  Started  10s   minipod  up\\x07",
     ):
         assert expected in lines
