@@ -34,6 +34,8 @@ class Config:
             setting of the kubelet, too).
         cgroup_parent: the cgroup under which all pods live, relative to each hierarchy's root.
         cluster_domain: what the whole names of pods with a subdomain end in, as in a cluster.
+        user_ids: the host's user and group ids for pods with ``hostUsers: false``, ``FIRST-LAST``; 65,536 for each pod.
+            The default are those that systemd leaves to nobody (systemd.io/UIDS-GIDS).
         allowed_unsafe_sysctls: which sysctls beside Kubernetes' safe list a pod may set: names or patterns as
             ``net.core.*``, with commas between them.
     """
@@ -49,6 +51,7 @@ class Config:
     cluster_domain: str = "cluster.local"
     single_process_oom_kill: str = "false"
     allowed_unsafe_sysctls: str = ""
+    user_ids: str = "1879048192-2147352575"
 
     @property
     def socket(self) -> str:

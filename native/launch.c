@@ -92,7 +92,8 @@ static pid_t clone_child(const struct shim_self *self, const struct mp_launch *h
   return pid;
 }
 
-int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join, struct launched *out) {
+int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join, int user,
+           struct launched *out) {
   struct child child = {.plan = *plan, .self_dev = self->exe_dev, .self_ino = self->exe_ino};
   struct stdio io = {.child = {-1, -1, -1}, .parent = {-1, -1, -1}};
   const struct mp_launch *head = plan->head;
@@ -108,6 +109,7 @@ int launch(const struct shim_self *self, const struct plan *plan, int *fds, int 
     for (int i = 0; i < 3; i++)
       if (io.child[i] >= 0) set_slot(&child, stdio_slots[i], io.child[i]);
     set_slot(&child, head->join_slot, join);
+    set_slot(&child, head->user_slot, user);
     set_slot(&child, head->pause_slot, self->pause_fd);
     pid = clone_child(self, head, &child, join, &pidfd);
     if (pid == 0) child_main(&child);

@@ -336,9 +336,18 @@ static int setup_proc(int index, const struct mp_msg *request, const struct plan
   return r < 0 ? r : watch(p->report, SRC_REPORT, index);
 }
 
+/* The user namespace of a child of ours. Its pid is its own until we have waited for it, so nobody else can have it. */
+static int user_namespace(pid_t pid) {
+  char path[40];
+  snprintf(path, sizeof path, "/proc/%d/ns/user", (int)pid);
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
 /* Returns 0 when the answer comes later, or -errno for one now. */
 static int launch_plan(const struct mp_msg *request, const struct plan *plan, int *fds, int count) {
   int index = 0, join = -1, r;
+  _cleanup_fd_ int user = -1;
   if (shutting_down) return -ESHUTDOWN;
   if (request->key[0] == 0) return -EBADMSG;
   if (find(request->key) >= 0) return -EEXIST;
@@ -348,6 +357,7 @@ static int launch_plan(const struct mp_msg *request, const struct plan *plan, in
     int joined = find(plan->head->join);
     if (joined < 0 || procs[joined]->entry.state != MP_RUNNING) return -ESRCH;
     join = procs[joined]->pidfd;
+    if (plan->head->user_slot >= 0 && (user = user_namespace(procs[joined]->entry.pid)) < 0) return user;
   }
   struct proc *p = calloc(1, sizeof *p);
   if (!p) return -ENOMEM;
@@ -362,7 +372,7 @@ static int launch_plan(const struct mp_msg *request, const struct plan *plan, in
     }
   }
   struct launched child;
-  r = launch(&self, plan, fds, count, join, &child);
+  r = launch(&self, plan, fds, count, join, user, &child);
   if (r < 0) {
     forget(index);
     return r;

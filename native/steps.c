@@ -76,6 +76,20 @@ static int do_unshare(struct child *c, const struct mp_step *s) {
 
 static int do_setns(struct child *c, const struct mp_step *s) { return sys_setns(slot_get(c, s->in), (int)s->num[0]); }
 
+static int do_userns(struct child *c, const struct mp_step *s) {
+  int fd = users_make(slot_get(c, s->in), s->num[0], s->num[1]);
+  if (fd < 0) return fd;
+  slot_set(c, s->out, fd);
+  return 0;
+}
+
+static int do_enter_userns(struct child *c, const struct mp_step *s) { return users_enter(slot_get(c, s->in)); }
+
+static int do_own_files(struct child *c, const struct mp_step *s) {
+  (void)c;
+  return users_own_files(s->num[0], s->num[1]);
+}
+
 static int do_setsid(struct child *c, const struct mp_step *s) {
   (void)c, (void)s;
   return setsid() < 0 ? -errno : 0;
@@ -105,7 +119,7 @@ static int write_all(int fd, const char *data, size_t size) {
 }
 
 /* Write below a procfs that we mounted ourselves; anything mounted over it is refused (runc CVE-2025-52881). */
-static int write_proc(int procfs, const char *name, const char *value) {
+int proc_write(int procfs, const char *name, const char *value) {
   struct statfs fs;
   _cleanup_fd_ int fd =
       sys_openat2(procfs, name, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
@@ -118,21 +132,21 @@ static int write_proc(int procfs, const char *name, const char *value) {
 static int do_oom_score_adj(struct child *c, const struct mp_step *s) {
   char value[24];
   snprintf(value, sizeof value, "%lld", (long long)s->num[0]);
-  return write_proc(slot_get(c, s->in), "self/oom_score_adj", value);
+  return proc_write(slot_get(c, s->in), "self/oom_score_adj", value);
 }
 
 static int do_apparmor(struct child *c, const struct mp_step *s) {
   char value[4200];
   if ((size_t)snprintf(value, sizeof value, "exec %s", text(c, s, 0)) >= sizeof value) return -ENAMETOOLONG;
-  int r = write_proc(slot_get(c, s->in), "self/attr/apparmor/exec", value);
+  int r = proc_write(slot_get(c, s->in), "self/attr/apparmor/exec", value);
   /* Linux before 5.8 has it only where all security modules once had it. */
-  return r == -ENOENT ? write_proc(slot_get(c, s->in), "self/attr/exec", value) : r;
+  return r == -ENOENT ? proc_write(slot_get(c, s->in), "self/attr/exec", value) : r;
 }
 
 static int do_sysctl(struct child *c, const struct mp_step *s) {
   char name[512];
   if ((size_t)snprintf(name, sizeof name, "sys/%s", text(c, s, 0)) >= sizeof name) return -ENAMETOOLONG;
-  int r = write_proc(slot_get(c, s->in), name, text(c, s, 1));
+  int r = proc_write(slot_get(c, s->in), name, text(c, s, 1));
   return r == -ENOENT && (s->flags & MP_F_OPTIONAL) ? 0 : r;
 }
 
@@ -161,9 +175,14 @@ static int do_netlink(struct child *c, const struct mp_step *s) {
 
 static int do_open(struct child *c, const struct mp_step *s) {
   int below = s->root >= 0; /* by the plan, not by what is in the slot: an empty one must not mean our own root */
-  int fd = below ? path_open(slot_get(c, s->root), text(c, s, 0), (int)s->num[0], 1)
-                 : open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC);
-  if (fd < 0) return below ? fd : -errno;
+  int fd;
+  if (below && (s->flags & MP_F_PROC)) /* of our own: its links are the kernel's */
+    fd = (int)sys_result(openat(slot_get(c, s->root), text(c, s, 0), (int)s->num[0] | O_CLOEXEC));
+  else if (below)
+    fd = path_open(slot_get(c, s->root), text(c, s, 0), (int)s->num[0], 1);
+  else
+    fd = (int)sys_result(open(text(c, s, 0), (int)s->num[0] | O_CLOEXEC));
+  if (fd < 0) return fd;
   slot_set(c, s->out, fd);
   return 0;
 }
@@ -251,6 +270,7 @@ static int overlay_legacy(struct child *c, const struct mp_step *s) {
     if (mkdir(name, 0700) < 0) return -errno;
     _cleanup_fd_ int tree = sys_open_tree(AT_FDCWD, lower, OPEN_TREE_CLONE);
     if (tree < 0) return tree;
+    if (s->in >= 0 && (r = users_map_tree(tree, slot_get(c, s->in))) < 0) return r;
     if ((r = sys_move_mount(tree, "", AT_FDCWD, name, MOVE_MOUNT_F_EMPTY_PATH)) < 0) return r;
     used += (size_t)snprintf(options + used, sizeof options - used, i ? ":%s" : "%s", name);
     if (used >= sizeof options) return -ENAMETOOLONG;
@@ -320,6 +340,7 @@ static int do_open_tree(struct child *c, const struct mp_step *s) {
   _cleanup_fd_ int tree = sys_open_tree(at, "", flags);
   if (tree < 0) return tree;
   unsigned all = AT_EMPTY_PATH | (flags & AT_RECURSIVE);
+  if (s->in >= 0 && (r = users_map_tree(tree, slot_get(c, s->in))) < 0) return r;
   /* Unless the plan says otherwise, a volume's mounts are the container's own: nothing propagates in or out. */
   struct mount_attr attr = {.attr_set = s->num[2], .propagation = s->num[3]};
   if ((r = sys_mount_setattr(tree, "", all, &attr)) < 0) return r;
@@ -531,16 +552,20 @@ static int is_own_stdio(int fd) {
   return fs.f_type == PIPEFS_MAGIC || (ioctl(fd, TIOCGSID, &sid) == 0 && sid == getsid(0));
 }
 
+static int do_stdio_owner(struct child *c, const struct mp_step *s) {
+  (void)c;
+  for (int fd = 0; fd < 3; fd++) {
+    /* So that /dev/stdout can be opened again by the new user. */
+    int own = is_own_stdio(fd);
+    if (own < 0) return own;
+    if (own && fchown(fd, (uid_t)s->num[0], (gid_t)-1) < 0) return -errno;
+  }
+  return 0;
+}
+
 static int do_identity(struct child *c, const struct mp_step *s) {
   uid_t uid = (uid_t)s->num[0];
   gid_t gid = (gid_t)s->num[1];
-  if (s->flags & MP_F_STDIO_OWNER)
-    for (int fd = 0; fd < 3; fd++) {
-      /* So that /dev/stdout can be opened again by the new user. */
-      int own = is_own_stdio(fd);
-      if (own < 0) return own;
-      if (own && fchown(fd, uid, (gid_t)-1) < 0) return -errno;
-    }
   /* Raw calls: libc's wrappers broadcast to threads, and we have none. Groups before gid before uid, because each
    * needs the privilege that the next gives up. */
   if (syscall(SYS_setgroups, (size_t)s->num[2], text(c, s, 0)) < 0) return -errno;
@@ -672,6 +697,10 @@ static const step_fn table[MP_OP_COUNT] = {
     [MP_OP_LINK_UP] = do_link_up,
     [MP_OP_NETLINK] = do_netlink,
     [MP_OP_SEND_FD] = do_send_fd,
+    [MP_OP_USERNS] = do_userns,
+    [MP_OP_ENTER_USERNS] = do_enter_userns,
+    [MP_OP_OWN_FILES] = do_own_files,
+    [MP_OP_STDIO_OWNER] = do_stdio_owner,
     [MP_OP_SETSID] = do_setsid,
     [MP_OP_KEYRING] = do_keyring,
     [MP_OP_RLIMIT] = do_rlimit,
@@ -738,6 +767,11 @@ static int operands_fit(const struct plan *plan, const struct mp_step *s) {
       /* Cut to 32 bits, 2^32 would be root; -1 would be "as before", which is root (setresuid(2)). */
       return s->num[0] <= INT32_MAX && s->num[1] <= INT32_MAX && s->num[2] <= NGROUPS_MAX &&
              blob_fits(plan, s->str[0], s->num[2] * sizeof(gid_t));
+    case MP_OP_USERNS: /* never all ids, and never the host's root */
+      return s->num[0] > 0 && s->num[0] <= INT32_MAX && s->num[1] > 0 && s->num[1] <= 65536;
+    case MP_OP_OWN_FILES:
+    case MP_OP_STDIO_OWNER:
+      return s->num[0] <= INT32_MAX && s->num[1] <= INT32_MAX;
     case MP_OP_STDIO:
       return s->num[0] < MP_SLOTS && s->num[1] < MP_SLOTS && s->num[2] < MP_SLOTS;
     case MP_OP_EXEC:
@@ -764,8 +798,8 @@ int plan_validate(struct plan *plan, const void *data, size_t size) {
   plan->strings = (const char *)(plan->steps + head->steps);
   if (plan->strings[0] != 0 || plan->strings[head->strings - 1] != 0) return -EBADMSG;
   if (head->log_path >= head->strings || memchr(head->join, 0, sizeof head->join) == NULL) return -EBADMSG;
-  const int32_t slots[] = {head->cgroup_slot, head->join_slot,   head->stdin_slot,
-                           head->stdout_slot, head->stderr_slot, head->pause_slot};
+  const int32_t slots[] = {head->cgroup_slot, head->join_slot,  head->stdin_slot, head->stdout_slot,
+                           head->stderr_slot, head->pause_slot, head->user_slot};
   for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
     if (!slot_fits(slots[i])) return -EBADMSG;
   for (uint32_t i = 0; i < head->steps; i++) {

@@ -33,6 +33,15 @@ int steps_run(struct child *child, unsigned *step);
 /* Send a report with an optional fd. */
 int report_send(int sock, uint32_t type, int step, int err, int detail, int fd);
 
+/* Write below a procfs that we mounted ourselves, and nowhere else. */
+int proc_write(int procfs, const char *name, const char *value);
+
+/* A pod's user namespace (users.c). */
+int users_make(int procfs, uint64_t first, uint64_t count); /* its fd; ids 0 … count-1 are first … outside */
+int users_enter(int fd);                                    /* become its root, with every capability in it */
+int users_own_files(uint64_t uid, uint64_t gid);            /* what we make from here on belongs to uid:gid */
+int users_map_tree(int tree, int users);                    /* show a detached mount's ids as in `users` */
+
 /* Paths below a root, never out of it (paths.c). */
 int path_open(int root, const char *path, int flags, int no_symlinks);
 int path_parent(int root, const char *path, int no_symlinks, const char **leaf);

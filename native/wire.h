@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 #define MP_MAGIC 0x6d706f64
-#define MP_VERSION 1
+#define MP_VERSION 2
 #define MP_KEY_SIZE 96 /* "app/0", "sandbox", "exec/7": names a process of the pod */
 #define MP_SLOTS 1024  /* fds that one plan can name */
 #define MP_MAX_FDS 16  /* fds in one message */
@@ -35,14 +35,19 @@ enum mp_op {
   MP_OP_CGROUP_JOIN,   /* str[0] directory                                                         */
   MP_OP_UNSHARE,       /* num[0] CLONE_NEW*                                                        */
   MP_OP_SETNS,         /* in pidfd, num[0] CLONE_NEW*                                              */
+  MP_OP_USERNS,        /* in procfs, out, num[0] first id outside, num[1] how many                  */
+  MP_OP_ENTER_USERNS,  /* in user namespace or pidfd                                               */
+  MP_OP_OWN_FILES,     /* num[0] uid, num[1] gid of all that is made from here on                  */
   MP_OP_PROPAGATION,   /* num[0] MS_* for / and all below                                          */
   MP_OP_FS,            /* out, str[0] type, str[1] options (list of num[1]), num[0] MOUNT_ATTR_*,
                            str[2] source, or "" for the type                                        */
   MP_OP_OVERLAY,       /* out, str[0] lower dirs (list of num[1]), str[1] upper or "", str[2] work,
-                           str[3] scratch, num[0] MOUNT_ATTR_*                                      */
+                           str[3] scratch, num[0] MOUNT_ATTR_*, in user namespace for the lower dirs
+                           or -1 (LEGACY only)                                                      */
   MP_OP_OPEN_TREE,     /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0,
                            str[1] path inside it to take instead or "", num[2] MOUNT_ATTR_* to set
-                           with the mounts below, num[3] MS_* propagation                           */
+                           with the mounts below, num[3] MS_* propagation, in user namespace that
+                           its ids are shown as in, or -1                                           */
   MP_OP_ATTACH,        /* in tree, root, str[0] path                                               */
   MP_OP_SETATTR,       /* in mount, num[0] MOUNT_ATTR_* to set, num[1] MS_* propagation or 0       */
   MP_OP_OPEN,          /* out, root or -1, str[0] path, num[0] O_*                                 */
@@ -66,6 +71,7 @@ enum mp_op {
   MP_OP_OPEN_PTY,      /* root, out slave, num[0] rows, num[1] columns                             */
   MP_OP_STDIO,         /* num[0], num[1], num[2] slots for 0, 1, 2                                 */
   MP_OP_APPARMOR,      /* in procfs, str[0] name of the profile                                    */
+  MP_OP_STDIO_OWNER,   /* num[0] uid                                                               */
   MP_OP_IDENTITY,      /* num[0] uid, num[1] gid, str[0] blob of num[2] uint32 groups              */
   MP_OP_CAPABILITIES,  /* num[0] bounding, num[1] permitted and effective, num[2] inheritable      */
   MP_OP_NO_NEW_PRIVS,  /*                                                                          */
@@ -78,18 +84,17 @@ enum mp_op {
 };
 
 /* Flags of a step. */
-#define MP_F_RECURSIVE 1     /* OPEN_TREE: with the mounts below                                  */
-#define MP_F_CREATE_DIR 2    /* ATTACH: make the mount point, a directory …                       */
-#define MP_F_CREATE_FILE 4   /* ATTACH: … or a file; with both: what the tree is                  */
-#define MP_F_NO_SYMLINKS 8   /* ATTACH, MKDIR: a symlink on the way is refused                    */
-#define MP_F_PROC 16         /* MASK, READONLY: the paths must lie on procfs                      */
-#define MP_F_LEGACY 32       /* OVERLAY: by mount(2), before Linux 6.5                           */
-#define MP_F_OPTIONAL 64     /* SYSCTL: a name that the kernel lacks is no error                  */
-#define MP_F_CONSOLE 128     /* OPEN_PTY: bind the slave to /dev/console                          */
-#define MP_F_STDIO_OWNER 256 /* IDENTITY: give stdio to the new uid first                        */
-#define MP_F_CTTY 512        /* STDIO: slot num[0] becomes the controlling terminal               */
-#define MP_F_EXIST_OK 1024   /* MKDIR, MKNOD, SYMLINK: already there is fine                      */
-#define MP_F_IN_PLACE 2048   /* OPEN_TREE: path below root instead of the process's own root      */
+#define MP_F_RECURSIVE 1   /* OPEN_TREE: with the mounts below                                  */
+#define MP_F_CREATE_DIR 2  /* ATTACH: make the mount point, a directory …                       */
+#define MP_F_CREATE_FILE 4 /* ATTACH: … or a file; with both: what the tree is                  */
+#define MP_F_NO_SYMLINKS 8 /* ATTACH, MKDIR: a symlink on the way is refused                    */
+#define MP_F_PROC 16       /* MASK, READONLY: the paths must lie on procfs; OPEN: root is one   */
+#define MP_F_LEGACY 32     /* OVERLAY: by mount(2), before Linux 6.5                           */
+#define MP_F_OPTIONAL 64   /* SYSCTL: a name that the kernel lacks is no error                  */
+#define MP_F_CONSOLE 128   /* OPEN_PTY: bind the slave to /dev/console                          */
+#define MP_F_CTTY 512      /* STDIO: slot num[0] becomes the controlling terminal               */
+#define MP_F_EXIST_OK 1024 /* MKDIR, MKNOD, SYMLINK: already there is fine                      */
+#define MP_F_IN_PLACE 2048 /* OPEN_TREE: path below root instead of the process's own root      */
 
 struct mp_step {
   uint16_t op;
@@ -127,7 +132,9 @@ struct mp_launch {
   int32_t stdin_slot;   /* these three get what `stdio` says, or -1                       */
   int32_t stdout_slot;
   int32_t stderr_slot;
-  int32_t pause_slot;   /* gets the pause executable, or -1                               */
+  int32_t pause_slot; /* gets the pause executable, or -1                               */
+  int32_t user_slot;  /* gets the user namespace of the process named by `join`, or -1  */
+  int32_t reserved;
   uint32_t join_pid_ns; /* 1: the clone is made in the pid namespace of `join`            */
   uint32_t keep_stdin;  /* 1: stdin is a pipe whose other end the shim keeps open         */
   uint32_t log_path;    /* string                                                         */

@@ -45,6 +45,7 @@ from minipod.runtime.cgroups import Cgroups
 from minipod.runtime.filters import Filters
 from minipod.runtime.runtime import Runtime
 from minipod.runtime.shim import Executables, reap_orphans
+from minipod.runtime.userids import UserIds
 
 log = logging.getLogger("minipod.agent")
 
@@ -134,6 +135,7 @@ class Agent:
             runtime=runtime,
             images=images,
             pool=AddressPool(store.db, config.pod_cidr),
+            user_ids=UserIds(store.db, config.user_ids),
             store=store,
             objects=objects,
             storage=Storage(config, objects, store.event),

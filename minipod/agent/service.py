@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -20,6 +21,7 @@ from minipod.agent.server import Call, Handler
 from minipod.api import Document, Pod, StoredObject, default_container, member, members
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
+from minipod.plan.context import Users
 from minipod.plan.resources import allocatable
 from minipod.plan.steps import Step
 from minipod.pods import environment, logs, resolve
@@ -29,6 +31,7 @@ from minipod.pods.order import TERMINAL
 from minipod.pods.status import exit_of
 from minipod.pods.worker import PodWorker
 from minipod.runtime.runtime import Origin
+from minipod.runtime.userids import parse_ids
 
 
 class Service:
@@ -63,6 +66,8 @@ class Service:
             context = resolve.pod_context(config, self._tools.cgroup_parent, pod, 0, address)
             name = f"{pod.metadata.namespace}/{pod.metadata.name or pod.metadata.generate_name}"
             title = f"pod {name} ({document.source}); uid and address are examples"
+            if not pod.spec.host_users:
+                context = replace(context, users=Users(parse_ids(config.user_ids)[0]))
             context = resolve.with_images(context, resolve.volume_images(pod, self._tools.images))
             steps = compile_sandbox(pod, context, facts)
             texts.append(render_text(title, steps, document.lines, document.source))

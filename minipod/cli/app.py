@@ -92,8 +92,8 @@ def _version(value: bool) -> None:
     )
     + "\n\nWhere an instance lives is told by the options before the verb, by MINIPOD_* variables "
     "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also --log-dir, --bridge, "
-    "--allowed-unsafe-sysctls, --link-prefix, --pod-cidr, --nft-table, --cgroup-parent, --cluster-domain and "
-    "--single-process-oom-kill.",
+    "--user-ids, --allowed-unsafe-sysctls, --link-prefix, --pod-cidr, --nft-table, --cgroup-parent, "
+    "--cluster-domain and --single-process-oom-kill.",
 )
 def _before_the_verb(
     ctx: typer.Context,
@@ -125,6 +125,9 @@ def _before_the_verb(
         str | None,
         typer.Option("--single-process-oom-kill", metavar="true|false", hidden=True),
     ] = None,
+    user_ids: Annotated[
+        str | None, typer.Option("--user-ids", metavar="FIRST-LAST", hidden=True)
+    ] = None,
     allowed_unsafe_sysctls: Annotated[
         str | None, typer.Option("--allowed-unsafe-sysctls", metavar="NAMES", hidden=True)
     ] = None,
@@ -145,6 +148,7 @@ def _before_the_verb(
         "cgroup_parent": cgroup_parent,
         "cluster_domain": cluster_domain,
         "single_process_oom_kill": single_process_oom_kill,
+        "user_ids": user_ids,
         "allowed_unsafe_sysctls": allowed_unsafe_sysctls,
     }
     ctx.obj = Session(flags, namespace)

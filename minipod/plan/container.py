@@ -15,7 +15,7 @@ from minipod.plan import steps as s
 from minipod.plan.command import argv, candidates, environment
 from minipod.plan.context import ContainerContext, Facts, PodContext
 from minipod.plan.defaults import PATH
-from minipod.plan.privileges import drop, join_v1, limits, stdio, working_dir
+from minipod.plan.privileges import drop, join_v1, limits, own_files, stdio, working_dir
 from minipod.plan.resources import container_writes
 from minipod.plan.rootfs import etc_files, hide, message_file, root_mounts
 from minipod.plan.slots import (
@@ -29,6 +29,7 @@ from minipod.plan.slots import (
     STDERR,
     STDIN,
     STDOUT,
+    USERS,
     container_cgroup,
     container_dir,
     process_key,
@@ -56,7 +57,7 @@ def compile_container(
     logs = f"{context.log_dir}/{container.name}"
     namespace_steps = (
         *_prepare(pod, container, context, run, facts, at),
-        *root_mounts(pod, container, run, facts),
+        *root_mounts(pod, container, context, run, facts),
         *volume_mounts(pod, container, context, at),
         *volume_devices(container, context, at),
         *etc_files(container),
@@ -66,7 +67,7 @@ def compile_container(
         *_finish(pod, container, context, run, facts, at),
     )
     return (
-        s.MakeDirectory(path=f"{directory}/upper", mode=0o755),
+        s.MakeDirectory(path=f"{directory}/upper", mode=0o755, owner=context.outside(0)),
         s.MakeDirectory(path=f"{directory}/work"),
         s.MakeDirectory(path=logs, mode=0o755),
         s.MakeCgroup(
@@ -102,6 +103,7 @@ def _launch(
         new_pid_namespace=not (pod.spec.host_pid or shared),
         join=sandbox.KEY,
         join_slot=JOIN,
+        user_slot=USERS if context.users else -1,
         join_pid_namespace=shared and not pod.spec.host_pid,
         stdio="TTY_LOG" if container.tty else "LOG",
         stdio_slots=(STDIN, STDOUT, STDERR),
@@ -138,13 +140,15 @@ def _prepare(
             upper=f"{directory}/upper",
             work=f"{directory}/work",
             scratch=f"{context.run_dir}/root",
-            legacy=not facts.overlay_appends_layers,
+            legacy=context.users is not None or not facts.overlay_appends_layers,
+            users=USERS if context.users else -1,
             source=f"{at}.image",
         ),
         s.SetNs(pidfd=JOIN, of="the sandbox", namespaces=SANDBOX_NAMESPACES),
         *sandbox_trees(pod, container, context, run.env, at, propagating=True),
         s.Unshare(namespaces=("mnt", "cgroup")),
         s.MakePrivate(),
+        *own_files(context),
         *sandbox_trees(pod, container, context, run.env, at, propagating=False),
         s.Attach(slot=ROOT, path="/rootfs", root=-1),
     ]
@@ -187,7 +191,7 @@ def _finish(
         s.NewKeyring(),
         *limits(pod, container, facts, at),
         stdio(container),
-        *drop(pod, container, run, facts, at),
+        *drop(pod, container, context, run, facts, at, users=USERS),
         s.Exec(
             candidates=candidates(words[0], env.get("PATH", PATH)),
             argv=words,

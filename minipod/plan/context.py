@@ -159,6 +159,20 @@ class Demand:
     memory: int = 0
 
 
+USER_IDS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The ids of a pod's user namespace: 0 to 65535 in it are *first* and up outside."""
+
+    first: int
+
+    def outside(self, number: int) -> int:
+        """Return the host's id for *number* of the pod."""
+        return self.first + number
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """A device node of the host.
@@ -200,6 +214,7 @@ class PodContext:
         demand: what all pods ask for together, this one among them.
         host_paths: per ``hostPath`` volume, what is there: a key of ``steps.FILE_TYPES``.
         places: per volume that the manifest alone does not place (a claim, say), where it is.
+        users: its ids, of a pod with a user namespace of its own.
         image_layers: per image volume, the directories of the image's layers, bottom first.
         devices: per volume that is a block device, which one.
         nfs: per network volume, how it is mounted; needed by the sandbox only.
@@ -222,6 +237,11 @@ class PodContext:
     nfs: dict[str, NfsMount] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     image_layers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    users: Users | None = None
+
+    def outside(self, number: int) -> int:
+        """Return the host's user or group id for *number* of the pod."""
+        return self.users.outside(number) if self.users else number
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,14 +88,18 @@ TERMINATION_BYTES = 256 * 1024  # of all containers of a pod: 4096 of each are r
 NOFILE = 1048576
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PAUSE_UID = 65535
+MAX_GID = (1 << 31) - 1
 TTY_GID = 5
+
 
 # Set in every network namespace that is a pod's own: ping without NET_RAW for every group (containerd's
 # enable_unprivileged_icmp), and no forwarding of a pod's packets to its loopback (CVE-2020-8558).
-POD_SYSCTLS = (
-    ("net.ipv4.ping_group_range", "0 2147483647"),
-    ("net.ipv4.conf.all.route_localnet", "0"),
-)
+def pod_sysctls(last_group: int) -> tuple[tuple[str, str], ...]:
+    """Return the names and values; *last_group* is the largest id of a group that the pod can have."""
+    return (
+        ("net.ipv4.ping_group_range", f"0 {last_group}"),
+        ("net.ipv4.conf.all.route_localnet", "0"),
+    )
 
 
 def capability_mask(names: frozenset[str] | set[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from minipod.api import Pod, Volume, members, parse_bytes
 from minipod.plan import steps as s
-from minipod.plan.context import Facts
+from minipod.plan.context import Facts, PodContext
 from minipod.plan.resources import pod_memory_limit
 from minipod.plan.volumes import in_sandbox, propagates
 
@@ -18,7 +18,9 @@ def empty_dir_mode(volume: Volume) -> int:
     return _MODE if source is None or source.mode is None else source.mode
 
 
-def empty_dir_mounts(pod: Pod, facts: Facts, *, tree: int, mount: int) -> list[s.NamespaceStep]:
+def empty_dir_mounts(
+    pod: Pod, context: PodContext, facts: Facts, *, tree: int, mount: int
+) -> list[s.NamespaceStep]:
     """Mount them below ``/volumes`` of the sandbox's root, which is in slot *tree*; *mount* is a free slot."""
     result: list[s.NamespaceStep] = []
     shared = {m.name for c in members(pod) for m in c.container.volume_mounts if propagates(m)}
@@ -31,7 +33,7 @@ def empty_dir_mounts(pod: Pod, facts: Facts, *, tree: int, mount: int) -> list[s
             s.NewFilesystem(
                 slot=mount,
                 type=_filesystem(volume),
-                options=_options(pod, volume, facts),
+                options=_options(pod, context, volume, facts),
                 source=source,
             ),
             s.Attach(slot=mount, path=path, root=tree, source=source),
@@ -46,12 +48,15 @@ def _filesystem(volume: Volume) -> str:
     return "tmpfs" if volume.empty_dir.medium == "Memory" else "hugetlbfs"
 
 
-def _options(pod: Pod, volume: Volume, facts: Facts) -> tuple[str, ...]:
+def _options(pod: Pod, context: PodContext, volume: Volume, facts: Facts) -> tuple[str, ...]:
     assert volume.empty_dir is not None, "only these are mounted"
     group, bits = pod.spec.security_context.fs_group, empty_dir_mode(volume)
     mode: tuple[str, ...] = (f"mode={bits:04o}",)
     if group is not None:
-        mode = (f"mode={bits | 0o2770:04o}", f"gid={group}")  # as runtime/ownership.py does
+        mode = (
+            f"mode={bits | 0o2770:04o}",
+            f"gid={context.outside(group)}",
+        )  # as runtime/ownership.py does
     if volume.empty_dir.medium != "Memory":
         page, limit = page_size(pod, volume.empty_dir.medium), volume.empty_dir.size_limit
         size = parse_bytes(limit) if limit else 0

@@ -58,7 +58,7 @@ def compile_exec(
         s.NewKeyring(),
         *limits(pod, container, facts, at),
         s.SetStdio(slots=(PTY, PTY, PTY), terminal=True) if tty else s.SetStdio(slots=EXEC_STDIO),
-        *drop(pod, container, run, facts, at),
+        *drop(pod, container, context, run, facts, at, users=JOIN),
         s.Exec(
             candidates=candidates(command[0], env.get("PATH", PATH)),
             argv=command,

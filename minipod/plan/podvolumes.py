@@ -26,8 +26,10 @@ def _empty(context: PodContext, number: int) -> str:
     return f"{context.run_dir}/empty/{number}"
 
 
-def open_images(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep]:
-    """Make the image volumes' overlays, while we see the host's directories.
+def open_images(
+    pod: Pod, context: PodContext, facts: Facts, *, users: int
+) -> list[s.NamespaceStep]:
+    """Make the image volumes' overlays, while we see the host's directories; *users* is the slot of a user namespace.
 
     Before anything else is mounted: the legacy form leaves the mount namespace.
     """
@@ -40,7 +42,8 @@ def open_images(pod: Pod, context: PodContext, facts: Facts) -> list[s.Namespace
             lower=lower,
             scratch=f"{context.run_dir}/root",
             attributes=IMAGE_VOLUME_ATTRIBUTES,
-            legacy=not facts.overlay_appends_layers,
+            legacy=context.users is not None or not facts.overlay_appends_layers,
+            users=users if context.users else -1,
             source=f"spec.volumes[{i}].image",
         )
         result.append(overlay)

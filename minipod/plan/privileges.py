@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from minipod.api import Container, Pod
 from minipod.plan import steps as s
-from minipod.plan.context import ContainerContext, Facts
+from minipod.plan.context import ContainerContext, Facts, PodContext
 from minipod.plan.defaults import NOFILE, capability_mask, capability_names
 from minipod.plan.resources import oom_score_adj
 from minipod.plan.security import (
@@ -14,7 +14,7 @@ from minipod.plan.security import (
     given_capabilities,
     origin,
 )
-from minipod.plan.slots import PROC, PTY, STDERR, STDIN, STDOUT
+from minipod.plan.slots import JOIN, PROC, PTY, STDERR, STDIN, STDOUT
 
 
 def limits(pod: Pod, container: Container, facts: Facts, at: str) -> list[s.NamespaceStep]:
@@ -29,6 +29,14 @@ def limits(pod: Pod, container: Container, facts: Facts, at: str) -> list[s.Name
     ]
 
 
+def own_files(context: PodContext) -> list[s.NamespaceStep]:
+    """Have what is made from here on belong to the root of the pod's user namespace, if it has one."""
+    if context.users is None:
+        return []
+    root = context.outside(0)
+    return [s.OwnFiles(uid=root, gid=root, source="spec.hostUsers")]
+
+
 def stdio(container: Container) -> s.SetStdio:
     """Set the standard streams."""
     if container.tty:
@@ -39,13 +47,20 @@ def stdio(container: Container) -> s.SetStdio:
 def drop(
     pod: Pod,
     container: Container,
+    context: PodContext,
     run: ContainerContext,
     facts: Facts,
     at: str,
+    *,
+    users: int,
 ) -> list[s.NamespaceStep]:
-    """Return the steps from root with all capabilities to the container's own user with what it may have."""
+    """Return the steps from root with all capabilities to the container's own user with what it may have.
+
+    *users* is the slot with the pod's user namespace, or the pidfd of a process in it. It is entered when all is done
+    that takes power over the host.
+    """
     security = effective(pod, container)
-    bounding = given_capabilities(security, facts)
+    bounding = given_capabilities(pod, security, facts)
     unprivileged = forbids_new_privileges(security)
     until_exec = bounding
     if run.seccomp and not unprivileged:
@@ -58,12 +73,19 @@ def drop(
     if run.apparmor:
         source = origin(pod, at, container, "app_armor_profile", "appArmorProfile")
         result.append(s.ApplyAppArmor(proc=PROC, profile=run.apparmor, source=source))
+    if owner := context.outside(run.uid):
+        result.append(s.OwnStdio(uid=owner))
+    if context.users:
+        result.append(s.EnterUserNamespace(slot=users, source="spec.hostUsers"))
+        if users != JOIN:
+            # A copy of the mounts that belongs to the user namespace: its root may change it, but take nothing away
+            # that was put there to hide or to protect (mount_namespaces(7), "Restrictions on mount namespaces").
+            result.append(s.Unshare(namespaces=("mnt", "cgroup"), source="spec.hostUsers"))
     result += [
         s.SetIdentity(
             uid=run.uid,
             gid=run.gid,
             groups=run.groups,
-            stdio_owner=run.uid != 0,
             source=user or f"{at}.image",
         ),
         s.SetCapabilities(

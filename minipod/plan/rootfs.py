@@ -7,7 +7,7 @@ import posixpath
 
 from minipod.api import Container, Pod
 from minipod.plan import steps as s
-from minipod.plan.context import ContainerContext, Facts
+from minipod.plan.context import ContainerContext, Facts, PodContext
 from minipod.plan.defaults import (
     DEVICE_LINKS,
     DEVICES,
@@ -32,7 +32,7 @@ from minipod.plan.volumes import clean
 
 
 def root_mounts(
-    pod: Pod, container: Container, run: ContainerContext, facts: Facts
+    pod: Pod, container: Container, context: PodContext, run: ContainerContext, facts: Facts
 ) -> list[s.NamespaceStep]:
     """Mount /proc, /sys, /dev and the cgroups."""
     own = {clean(mount.mount_path) for mount in container.volume_mounts}
@@ -55,7 +55,12 @@ def root_mounts(
         s.NewFilesystem(
             slot=MOUNT,
             type="devpts",
-            options=("newinstance", "ptmxmode=0666", "mode=0620", f"gid={TTY_GID}"),
+            options=(
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                f"gid={context.outside(TTY_GID)}",
+            ),
             attributes=("nosuid", "noexec"),
         ),
         s.Attach(slot=MOUNT, path="/dev/pts", root=ROOT, no_symlinks=True),

@@ -7,24 +7,26 @@ from minipod.api import Pod, qos_class
 from minipod.api.amounts import is_set
 from minipod.api.sysctls import normal_name
 from minipod.plan import steps as s
-from minipod.plan.context import Facts, PodContext
+from minipod.plan.context import USER_IDS, Facts, PodContext
 from minipod.plan.defaults import (
+    MAX_GID,
     PAUSE_UID,
     POD_FILES_BYTES,
-    POD_SYSCTLS,
     SHM_BYTES,
     TERMINATION_BYTES,
+    pod_sysctls,
 )
 from minipod.plan.emptydir import empty_dir_mode, empty_dir_mounts
 from minipod.plan.nfs import attach_nfs, open_nfs
 from minipod.plan.ownership import give_volumes
 from minipod.plan.podvolumes import mount_volumes, open_images, prepare_images
+from minipod.plan.privileges import own_files
 from minipod.plan.resources import class_cgroups, pod_writes
 from minipod.plan.slots import TERMINATION
 from minipod.plan.volumes import in_sandbox
 
 # fd slots of the sandbox's launch; CGROUP is filled by the agent's fd where the clone is born in its cgroup.
-CGROUP, PAUSE, NULL, TREE, MOUNT, PROC, NETNS, NETLINK = range(8)
+CGROUP, PAUSE, NULL, TREE, MOUNT, PROC, NETNS, NETLINK, USERS = range(9)
 
 KEY = "sandbox"
 
@@ -33,11 +35,13 @@ def compile_sandbox(pod: Pod, context: PodContext, facts: Facts) -> tuple[s.Step
     """Return the host steps that make *pod*'s sandbox, in order."""
     namespace_steps = (
         *_enter(pod, context, facts),
-        *open_images(pod, context, facts),
+        *open_images(pod, context, facts, users=USERS),
+        *own_files(context),
         *_mounts(pod, context, facts),
         *mount_volumes(pod, facts, tree=TREE, mount=MOUNT),
+        *_leave(pod, context),
         *_settings(pod, context),
-        *_become_pause(pod, facts),
+        *_become_pause(pod, context),
     )
     cgroup2 = facts.cgroup2
     launch = s.Launch(
@@ -112,22 +116,51 @@ def _volume_directories(pod: Pod, context: PodContext) -> list[s.Step]:
 
 def _enter(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep]:
     # Host root, all capabilities, the host's namespaces (but PID, when it is shared): new ones from here on.
-    names = ["mnt", "cgroup"]
-    if not pod.spec.host_network:
-        names += ["net", "uts"]
-    if not pod.spec.host_ipc:
-        names.append("ipc")
+    # With a user namespace, the mounts are still the host root's own; what belongs to the pod comes in _leave().
+    own = () if context.users else _pod_namespaces(pod)
     joins = [
         s.JoinCgroup(directory=f"{h.directory}/{context.cgroup}/sandbox")
         for h in facts.hierarchies
         if h.version == 1
     ]
-    return [
+    result: list[s.NamespaceStep] = [
         s.Harden(),
         *joins,
         *open_nfs(pod, context),
-        s.Unshare(namespaces=tuple(names), source=_host_fields(pod)),
+        s.Unshare(namespaces=("mnt", "cgroup", *own), source=_host_fields(pod)),
         s.MakePrivate(),
+    ]
+    if pod.spec.security_context.sysctls or not pod.spec.host_network:
+        result.append(
+            s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec"))
+        )
+    if context.users:
+        result.append(
+            s.MakeUserNamespace(
+                slot=USERS,
+                proc=PROC,
+                first=context.users.first,
+                count=USER_IDS,
+                source="spec.hostUsers",
+            )
+        )
+    return result
+
+
+def _pod_namespaces(pod: Pod) -> tuple[str, ...]:
+    names = () if pod.spec.host_network else ("net", "uts")
+    return names if pod.spec.host_ipc else (*names, "ipc")
+
+
+def _leave(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
+    # To the user namespace, once all is mounted that only the host's root can mount: the pod's other namespaces belong
+    # to it, and its root may change what they hold.
+    if context.users is None:
+        return []
+    return [
+        s.PivotRoot(slot=TREE),
+        s.EnterUserNamespace(slot=USERS, source="spec.hostUsers"),
+        s.Unshare(namespaces=_pod_namespaces(pod)),
     ]
 
 
@@ -189,21 +222,16 @@ def _mounts(pod: Pod, context: PodContext, facts: Facts) -> list[s.NamespaceStep
             ),
             s.Attach(slot=MOUNT, path="/shm", root=TREE, no_symlinks=True),
         ]
-    result += empty_dir_mounts(pod, facts, tree=TREE, mount=MOUNT)
+    result += empty_dir_mounts(pod, context, facts, tree=TREE, mount=MOUNT)
     return result + attach_nfs(pod, context, TREE)
 
 
 def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
     result: list[s.NamespaceStep] = []
-    wanted = pod.spec.security_context.sysctls
-    if wanted or not pod.spec.host_network:
-        result.append(
-            s.NewFilesystem(slot=PROC, type="proc", attributes=("nosuid", "nodev", "noexec"))
-        )
     if not pod.spec.host_network:
         result += [
             s.Sysctl(proc=PROC, name=name, value=value, optional=True)
-            for name, value in POD_SYSCTLS
+            for name, value in pod_sysctls(USER_IDS - 1 if context.users else MAX_GID)
         ]
     result += [
         s.Sysctl(
@@ -212,7 +240,7 @@ def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
             value=sysctl.value,
             source=f"spec.securityContext.sysctls[{i}]",
         )
-        for i, sysctl in enumerate(wanted)
+        for i, sysctl in enumerate(pod.spec.security_context.sysctls)
     ]
     if pod.spec.host_network:
         return result
@@ -220,16 +248,16 @@ def _settings(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
         *result,
         s.SetHostname(name=context.hostname, source="spec.hostname"),
         s.LinkUp(name="lo"),
-        s.OpenFile(slot=NETNS, path="/proc/thread-self/ns/net"),
+        s.OpenFile(slot=NETNS, path="thread-self/ns/net", root=PROC, proc=True),
         s.SendFd(slot=NETNS, what="the network namespace"),
         s.OpenNetlink(slot=NETLINK),
         s.SendFd(slot=NETLINK, what="the netlink socket"),
     ]
 
 
-def _become_pause(pod: Pod, facts: Facts) -> list[s.NamespaceStep]:
+def _become_pause(pod: Pod, context: PodContext) -> list[s.NamespaceStep]:
     return [
-        s.PivotRoot(slot=TREE),
+        *(() if context.users else (s.PivotRoot(slot=TREE),)),
         s.NewSession(),
         s.NewKeyring(),
         s.SetStdio(slots=(NULL, NULL, NULL)),

@@ -48,9 +48,13 @@ def wanted_capabilities(security: SecurityContext) -> frozenset[str]:
     return frozenset((names | add - {ALL}) - drop)
 
 
-def given_capabilities(security: SecurityContext, facts: Facts) -> int:
-    """Return the mask of the capabilities that the container gets: those wanted that the agent has itself."""
-    return capability_mask(wanted_capabilities(security)) & facts.capabilities
+def given_capabilities(pod: Pod, security: SecurityContext, facts: Facts) -> int:
+    """Return the mask of the capabilities that the container gets: those wanted that the agent has itself.
+
+    In a user namespace of its own there are all: they have power over what belongs to it and nothing else.
+    """
+    wanted = capability_mask(wanted_capabilities(security))
+    return wanted & facts.capabilities if pod.spec.host_users else wanted
 
 
 def forbids_new_privileges(security: SecurityContext) -> bool:
@@ -65,7 +69,9 @@ def is_unmasked(security: SecurityContext) -> bool:
 
 def lacking(pod: Pod, facts: Facts) -> list[str]:
     """Say which capabilities the manifest names and no container of this agent can get."""
-    result = []
+    result: list[str] = []
+    if not pod.spec.host_users:
+        return result
     for found in members(pod):
         security = effective(pod, found.container)
         if security.privileged or (security.capabilities and security.capabilities.add):

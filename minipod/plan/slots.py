@@ -7,7 +7,7 @@ from minipod.api import Pod, QosClass, qos_class
 
 # fd slots. The first four are filled from outside: by the agent's fds in order, and by the shim's pipes.
 # TREES and up are the volumes' trees.
-CGROUP, STDIN, STDOUT, STDERR, JOIN, PROC, ROOT, MOUNT, PTY, DEV, SHM, CGROUPFS = range(12)
+CGROUP, STDIN, STDOUT, STDERR, JOIN, PROC, ROOT, MOUNT, PTY, DEV, SHM, CGROUPFS, USERS = range(13)
 EXEC_STDIO = (0, 1, 2)  # an exec brings its own stdin, stdout and stderr first
 TREES = 16
 MAX_VOLUME_MOUNTS = 1000  # what MP_SLOTS of native/wire.h leaves

@@ -12,7 +12,7 @@ from minipod.errors import MinipodError
 from minipod.plan import steps as s
 from minipod.plan.command import expand
 from minipod.plan.context import Place, PodContext
-from minipod.plan.slots import ROOT, TREES
+from minipod.plan.slots import ROOT, TREES, USERS
 
 _PROPAGATION = {"HostToContainer": "slave", "Bidirectional": "shared"}
 _MISSING = re.compile(r"\$\(([^)]*)\)")
@@ -79,9 +79,13 @@ def sub_path(mount: VolumeMount, env: Mapping[str, str], at: str) -> str:
 def host_trees(
     pod: Pod, container: Container, context: PodContext, env: Mapping[str, str], at: str
 ) -> list[s.NamespaceStep]:
-    """Take the volumes that lie on the host, while we still see its mounts; later no host path is looked up again."""
+    """Take the volumes that lie on the host, while we still see its mounts; later no host path is looked up again.
+
+    In a user namespace they are shown with its ids; those that the sandbox mounts are made with them.
+    """
+    users = USERS if context.users else -1
     return [
-        _open(container.volume_mounts[i], i, place, env, at)
+        _open(container.volume_mounts[i], i, place, env, at, users)
         for i, place in _places(pod, container, context)
         if not place.in_sandbox
     ]
@@ -115,7 +119,12 @@ def _places(pod: Pod, container: Container, context: PodContext) -> list[tuple[i
 
 
 def _open(
-    mount: VolumeMount, index: int, place: Place, env: Mapping[str, str], at: str
+    mount: VolumeMount,
+    index: int,
+    place: Place,
+    env: Mapping[str, str],
+    at: str,
+    users: int = -1,
 ) -> s.OpenTree:
     source = f"{at}.volumeMounts[{index}]"
     read_only = ("ro",) if mount.read_only or place.read_only else ()
@@ -130,6 +139,7 @@ def _open(
         recursive_attributes=read_only if recursive else (),
         inside=sub_path(mount, env, source),
         propagation=_PROPAGATION.get(mount.mount_propagation or "", "private"),
+        users=users,
         source=source,
     )
 

@@ -15,8 +15,19 @@ from minipod.runtime import apparmor
 def refusals(pod: Pod, config: Config) -> Iterator[tuple[str, MinipodError]]:
     """Yield what keeps *pod* from running here, each with the path of the field."""
     yield from _sysctls(pod, config)
+    yield from _user_namespace(pod)
     if not apparmor.enabled():
         yield from _apparmor(pod)
+
+
+def _user_namespace(pod: Pod) -> Iterator[tuple[str, MinipodError]]:
+    if pod.spec.host_users:
+        return
+    for index, volume in enumerate(pod.spec.volumes):
+        if volume.nfs is not None:
+            what = "nfs has no idmapped mounts: it cannot be used while hostUsers is false"
+            remedy = "mount it on the host and use a hostPath volume of another filesystem"
+            yield f"spec.volumes[{index}].nfs", MinipodError(what, remedy)
 
 
 def _sysctls(pod: Pod, config: Config) -> Iterator[tuple[str, MinipodError]]:

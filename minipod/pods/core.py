@@ -128,7 +128,12 @@ class PodCore:
                 self.tools.demands.total(),
             )
             placed = claims.place(self.tools.storage, self.pod)
-            self._context = replace(found, places=placed.places, devices=placed.devices)
+            self._context = replace(
+                found,
+                places=placed.places,
+                devices=placed.devices,
+                users=None if self.pod.spec.host_users else self.tools.user_ids.of(self.uid),
+            )
         return self._context
 
     def forget_context(self) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from minipod.api import Container, Pod
 from minipod.images import Image, resolve_user
+from minipod.plan.context import USER_IDS
 from minipod.plan.security import effective
 from minipod.pods.errors import ConfigError
 
@@ -39,7 +40,7 @@ def credentials(pod: Pod, container: Container, image: Image) -> Credentials:
     """Return whom *container* runs as.
 
     Raises:
-        ConfigError: it must not be root and would be, or might be.
+        ConfigError: it must not be root and would be, or might be; or the pod's user namespace lacks an id.
         MinipodError: the image has no such user or group, or its files make no sense.
     """
     security, shared = effective(pod, container), pod.spec.security_context
@@ -56,6 +57,11 @@ def credentials(pod: Pod, container: Container, image: Image) -> Credentials:
         groups.update(found.groups)
     if shared.fs_group is not None:
         groups.add(shared.fs_group)
+    if not pod.spec.host_users and (highest := max(found.uid, found.gid, *groups, 0)) >= USER_IDS:
+        raise ConfigError(
+            f"id {highest} does not exist in a pod with hostUsers: false",
+            f"use ids below {USER_IDS}",
+        )
     # With the primary one: a group that is only primary could be dropped to gain what is denied to it
     # (CVE-2022-36109).
     return Credentials(found.uid, found.gid, (found.gid, *sorted(groups - {found.gid})), found.home)

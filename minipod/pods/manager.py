@@ -194,6 +194,9 @@ class PodManager:
         for owner in tools.pool.all():
             if owner not in known:
                 tools.pool.release(owner)
+        for owner in tools.user_ids.all():
+            if owner not in known:
+                tools.user_ids.release(owner)
 
     def _logs_of(self, uid: str) -> list[str]:
         place = self.tools.config.log_dir

@@ -16,6 +16,7 @@ from minipod.pods.demands import Demands
 from minipod.pods.record import PodRecord
 from minipod.runtime.filters import Filters
 from minipod.runtime.runtime import Runtime
+from minipod.runtime.userids import UserIds
 
 if TYPE_CHECKING:
     from minipod.pods.storage import Storage
@@ -74,6 +75,7 @@ class Tools:
     runtime: Runtime
     images: ImageStore
     pool: AddressPool
+    user_ids: UserIds
     store: PodStore
     objects: Objects
     storage: Storage

@@ -18,7 +18,7 @@ from minipod.pods import resolve
 from minipod.pods.contents import facts_in, files_of, references
 from minipod.pods.core import PodCore
 from minipod.runtime.atomic import File, checked, write, written
-from minipod.runtime.ownership import give_opened_to_group
+from minipod.runtime.ownership import give_opened_to_group, move_opened_to
 from minipod.runtime.podroot import sandbox_root, volume_directory
 from minipod.runtime.shim import Shim
 
@@ -96,10 +96,12 @@ class VolumeFiles:
                     self._placed.add(name)
 
     def _own(self, directory: int) -> None:
-        """Give new files to the pod's ``fsGroup``, before anybody sees them."""
+        """Give new files to the pod's ``fsGroup`` and to its user namespace, before anybody sees them."""
         group = self._core.pod.spec.security_context.fs_group
         if group is not None:
             give_opened_to_group(directory, group, read_only=True)
+        if users := self._core.context().users:
+            move_opened_to(users, directory)
 
     def _files(self, volume: Volume) -> Mapping[str, File] | None:
         """Return the files of *volume*; None when something is missing, which an event says."""

@@ -271,6 +271,7 @@ class PodWorker:
             await remove_tree(path)
         # Now that the disk has what room the pod took.
         self._sandbox.release_address()
+        core.tools.user_ids.release(core.uid)
         core.tools.store.remove(self.pod)
         self.gone.set()
         core.tell()

@@ -80,6 +80,12 @@ _INSIDE = {
 
 def remedy(step: s.Step, number: int) -> str:
     """Return what to do about errno *number* in *step*, or ""."""
+    mapped = isinstance(step, s.OpenTree | s.NewOverlay) and step.users >= 0
+    if mapped and number in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+        return (
+            "the kernel or this filesystem cannot map ids (idmapped mounts: Linux 5.19 for overlay, 6.3 for tmpfs): "
+            "do without hostUsers: false"
+        )
     if isinstance(step, s.OpenTree) and step.inside and number in _INSIDE:
         return _INSIDE[number]
     return _REMEDIES.get((type(step), number)) or _REMEDIES.get((None, number), "")

@@ -16,6 +16,8 @@ import os
 import stat
 from collections.abc import Iterator
 
+from minipod.plan.context import Users
+
 _OPEN = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -50,6 +52,20 @@ def give_opened_to_group(top: int, gid: int, *, read_only: bool = False) -> None
         _give(directory, name, gid, read_only)
     # The top last: what was interrupted half-way is done again.
     _give_opened(top, gid, read_only)
+
+
+def move_opened_to(users: Users, top: int) -> None:
+    """Give what *top* is, an fd, with all that is in it, to the same users and groups of a user namespace.
+
+    For what was just made with ids of the host, in a directory that nobody of the pod can change.
+    """
+    for directory, name in _walk(top):
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        uid, gid = users.outside(found.st_uid), users.outside(found.st_gid)
+        os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+    found = os.fstat(top)
+    path = f"/proc/self/fd/{top}"
+    os.chown(path, users.outside(found.st_uid), users.outside(found.st_gid))
 
 
 def _bits(mode: int, read_only: bool) -> int:

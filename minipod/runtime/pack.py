@@ -76,6 +76,7 @@ def pack(launch: Launch) -> bytes:
     head.join_slot = launch.join_slot
     head.stdin_slot, head.stdout_slot, head.stderr_slot = launch.stdio_slots
     head.pause_slot = launch.pause_slot
+    head.user_slot = launch.user_slot
     head.join_pid_ns = launch.join_pid_namespace
     head.keep_stdin = launch.keep_stdin
     head.log_path = strings.add(launch.log_path)

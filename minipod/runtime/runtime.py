@@ -212,6 +212,8 @@ def _give_to_group(step: s.GiveToGroup) -> None:
 
 def _make_directory(step: s.MakeDirectory) -> None:
     os.makedirs(step.path, mode=0o700, exist_ok=True)
+    if step.owner:
+        os.chown(step.path, step.owner, step.owner)
     os.chmod(step.path, step.mode)
 
 

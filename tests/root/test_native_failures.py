@@ -432,6 +432,57 @@ FAILURES = [
         s.SetIdentity(uid=1, gid=1),
         before=(s.SetCapabilities(bounding=0, until_exec=0, names=()),),
     ),
+    Failure(
+        "stdio-owner-without-privilege",
+        errno.EPERM,
+        s.OwnStdio(uid=1),
+        before=(
+            s.SetStdio(slots=(STDIN, STDOUT, STDOUT)),
+            s.SetCapabilities(bounding=0, until_exec=0, names=()),
+        ),
+    ),
+    Failure("apparmor-empty", errno.EBADF, s.ApplyAppArmor(proc=EMPTY, profile="x")),
+    Failure(
+        "apparmor-long",
+        errno.ENAMETOOLONG,
+        s.ApplyAppArmor(proc=PROC, profile="x" * 4200),
+        with_proc,
+    ),
+    Failure(
+        "users-empty",
+        errno.EBADF,
+        s.MakeUserNamespace(slot=TREE, proc=EMPTY, first=100000, count=65536),
+    ),
+    Failure(
+        "users-not-on-proc",
+        errno.ENOENT,
+        s.MakeUserNamespace(slot=TREE, proc=ROOT, first=100000, count=65536),
+        rooted,
+    ),
+    Failure("users-enter-empty", errno.EBADF, s.EnterUserNamespace(slot=EMPTY)),
+    Failure(
+        "users-enter-other",
+        errno.EINVAL,
+        s.EnterUserNamespace(slot=DEV),
+        before=(s.OpenFile(slot=DEV, path="/dev/null"),),
+    ),
+    Failure(
+        "own-files-without-privilege",
+        errno.EPERM,
+        s.OwnFiles(uid=100000, gid=100000),
+        before=(s.SetCapabilities(bounding=0, until_exec=0, names=()),),
+    ),
+    Failure(
+        "idmap-empty",
+        errno.EINVAL,  # what the kernel says of a number that is no fd at all
+        s.OpenTree(slot=TREE, path="/etc", users=EMPTY),
+    ),
+    Failure(
+        "idmap-other",
+        errno.EINVAL,
+        s.OpenTree(slot=TREE, path="/etc", users=DEV),
+        before=(s.OpenFile(slot=DEV, path="/dev/null"),),
+    ),
     Failure("chdir-none", errno.ENOENT, s.Chdir(path="/none")),
     Failure("chdir-file", errno.ENOTDIR, s.Chdir(path="/etc/passwd")),
     Failure("seccomp-empty", errno.EINVAL, s.LoadSeccomp(program=b"", profile="-")),

@@ -260,7 +260,8 @@ async def test_identity_and_capabilities(kit: Kit) -> None:
     bounding = 1 << 0 | 1 << 10  # CHOWN, NET_BIND_SERVICE
     steps = (
         s.SetStdio(slots=(0, 1, 2)),
-        s.SetIdentity(uid=1234, gid=2345, groups=(3456, 4567), stdio_owner=True),
+        s.OwnStdio(uid=1234),
+        s.SetIdentity(uid=1234, gid=2345, groups=(3456, 4567)),
         s.SetCapabilities(bounding=bounding, until_exec=1 << 21, names=("CHOWN",)),
         s.NoNewPrivs(),
     )
@@ -302,7 +303,8 @@ async def test_stdio_of_the_host_keeps_its_owner(kit: Kit) -> None:
     steps = (
         s.NewSession(),
         s.SetStdio(slots=(0, 1, 2)),
-        s.SetIdentity(uid=1234, gid=1234, stdio_owner=True),
+        s.OwnStdio(uid=1234),
+        s.SetIdentity(uid=1234, gid=1234),
         s.Exec(candidates=("/bin/true",), argv=("true",), env=()),
     )
     try:
@@ -326,7 +328,8 @@ async def test_the_terminal_is_given_to_its_user(kit: Kit) -> None:
         s.OpenPty(slot=pty, root=ROOT, rows=33, columns=101),
         s.NewSession(),
         s.SetStdio(slots=(pty, pty, pty), terminal=True),
-        s.SetIdentity(uid=1234, gid=1234, stdio_owner=True),
+        s.OwnStdio(uid=1234),
+        s.SetIdentity(uid=1234, gid=1234),
         s.Exec(
             candidates=(SH,),
             argv=(

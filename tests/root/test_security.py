@@ -360,7 +360,7 @@ def test_localhost_profile(shared_instance: Instance, unprivileged: bool) -> Non
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [
-            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+            {"names": ["acct", "kcmp"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
             {
                 "names": ["socket"],
                 "action": "SCMP_ACT_ERRNO",
@@ -370,9 +370,9 @@ def test_localhost_profile(shared_instance: Instance, unprivileged: bool) -> Non
     }
     directory = Path(shared_instance.config.root_dir, "seccomp", "team")
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "no-mkdir.json").write_text(json.dumps(profile))
+    (directory / "no-kcmp.json").write_text(json.dumps(profile))
     context: Json = {
-        "seccompProfile": {"type": "Localhost", "localhostProfile": "team/no-mkdir.json"}
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "team/no-kcmp.json"}
     }
     if unprivileged:
         context["allowPrivilegeEscalation"] = False
@@ -382,7 +382,7 @@ def test_localhost_profile(shared_instance: Instance, unprivileged: bool) -> Non
         number: int = shared_instance.probe("local", "try-syscall", *call)["errno"]
         return number
 
-    assert error("mkdirat", "-1", "0", "0") == 38
+    assert error("kcmp", "0", "0", "0") == 38
     assert error("socket", "1", "1", "0") == errno.EPERM
     assert error("socket", "2", "1", "0") == 0
     assert error("unshare", "0") == 0, "what the default refuses is allowed here"

@@ -202,6 +202,9 @@ def _given_from_outside(launch: s.Launch, slots: _Slots) -> None:
     assert not (launch.join_pid_namespace and launch.new_pid_namespace), "one PID namespace only"
     if launch.join_slot >= 0:
         slots.fill(launch.join_slot, "pidfd")
+    if launch.user_slot >= 0:
+        assert launch.join, "another's user namespace"
+        slots.fill(launch.user_slot, "users")
     if launch.pause_slot >= 0:
         slots.fill(launch.pause_slot, "executable")
 
@@ -341,6 +344,33 @@ def _seccomp(process: _Process, record: s.Record) -> None:
         assert process.permitted & _SYS_ADMIN, "a filter needs CAP_SYS_ADMIN or no_new_privs"
 
 
+def _own_stdio(process: _Process, record: s.Record) -> None:
+    _after("STDIO")(process, record)
+    assert "IDENTITY" not in process.done and "ENTER_USERNS" not in process.done, "needs CAP_CHOWN"
+
+
+def _make_users(process: _Process, record: s.Record) -> None:
+    _proc(process, record)
+    assert record.numbers[0] >= 65536, "none of the host's own users"
+
+
+def _enter_users(process: _Process, record: s.Record) -> None:
+    process.slots.read(record.in_, "users", "pidfd")
+    assert process.into_root in process.done, "it takes power over the host to change the root"
+    assert "IDENTITY" not in process.done, "its root, before its users"
+
+
+def _own_files(process: _Process, record: s.Record) -> None:
+    _needs_own_mounts(process)
+    assert record.numbers[0] >= 65536 and "ENTER_USERNS" not in process.done
+
+
+def _mapped(process: _Process, record: s.Record) -> None:
+    if record.in_ >= 0:
+        process.slots.read(record.in_, "users")
+    _root(process, record)
+
+
 def _apparmor(process: _Process, record: s.Record) -> None:
     _proc(process, record)
     assert process.into_root in process.done, "the profile of the container's own exec"
@@ -380,6 +410,7 @@ _WRITES: dict[str, Callable[[s.Record], str]] = {
     "FS": lambda record: f"detached {record.strings[0]!s}",
     "OVERLAY": lambda record: "detached overlay",
     "OPEN_TREE": lambda record: "detached tree",
+    "USERNS": lambda record: "users",
     "OPEN": lambda record: _FILES.get(str(record.strings[0]), "file"),
     "NETLINK": lambda record: "socket",
     "OPEN_PTY": lambda record: "pty",
@@ -390,7 +421,7 @@ _RULES: dict[str, Callable[[_Process, s.Record], None]] = {
     "PROPAGATION": _propagation,
     "CGROUP_JOIN": _cgroup_join,
     "ATTACH": _attach,
-    "OPEN_TREE": _root,
+    "OPEN_TREE": _mapped,
     "OPEN": _root,
     "SETATTR": _attached,
     "MKDIR": _root,
@@ -410,6 +441,11 @@ _RULES: dict[str, Callable[[_Process, s.Record], None]] = {
     "SECCOMP": _seccomp,
     "NO_NEW_PRIVS": _no_new_privs,
     "APPARMOR": _apparmor,
+    "STDIO_OWNER": _own_stdio,
+    "USERNS": _make_users,
+    "ENTER_USERNS": _enter_users,
+    "OWN_FILES": _own_files,
+    "OVERLAY": _mapped,
     "CLOSE_RANGE": _after("CAPABILITIES", "CHDIR"),
     "EXEC": _exec,
     "EXEC_FD": _exec,

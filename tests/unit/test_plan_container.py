@@ -131,6 +131,7 @@ def test_the_whole_order_of_a_plain_container() -> None:
         "SetRlimit",
         "SetOomScoreAdj",
         "SetStdio",
+        "OwnStdio",
         "SetIdentity",
         "SetCapabilities",
         "Chdir",
@@ -539,9 +540,11 @@ def test_host_ipc_shows_the_hosts_shm() -> None:
 def test_the_user_is_the_images() -> None:
     identity = only(container(PLAIN), s.SetIdentity)
     assert (identity.uid, identity.gid, identity.groups) == (1000, 1001, (1001, 2000))
-    assert identity.stdio_owner
-    root = only(container(PLAIN, with_run=run(uid=0, gid=0, groups=(0,))), s.SetIdentity)
-    assert (root.uid, root.groups, root.stdio_owner) == (0, (0,), False)
+    assert only(container(PLAIN), s.OwnStdio).uid == 1000
+    rooted = container(PLAIN, with_run=run(uid=0, gid=0, groups=(0,)))
+    root = only(rooted, s.SetIdentity)
+    assert (root.uid, root.groups) == (0, (0,))
+    assert not [step for step in rooted.steps if isinstance(step, s.OwnStdio)]
     assert identity.record().strings == (b"\xe9\x03\x00\x00\xd0\x07\x00\x00",)
 
 

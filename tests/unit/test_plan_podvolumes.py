@@ -91,7 +91,7 @@ def test_an_overlay_comes_before_the_sandboxs_root() -> None:
     facts = replace(V2, overlay_appends_layers=False)
     _, launch = planned(pod(volumes=[IMAGE]), ("/a", "/b"), facts)
     kinds = [type(step) for step in launch.steps]
-    assert kinds.index(s.MakePrivate) < kinds.index(s.NewOverlay) < kinds.index(s.NewFilesystem)
+    assert kinds.index(s.MakePrivate) < kinds.index(s.NewOverlay) < kinds.index(s.Attach)
     (overlay,) = [x for x in launch.steps if isinstance(x, s.NewOverlay)]
     assert overlay.legacy
 

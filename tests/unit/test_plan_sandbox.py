@@ -89,11 +89,11 @@ def test_the_whole_order_of_a_sandbox() -> None:
         "Harden",
         "Unshare",
         "MakePrivate",
+        "NewFilesystem",  # procfs, never attached
         *("NewFilesystem", "Attach"),  # its root: a tmpfs
         *("Mkdir", "Mkdir", "Mkdir", "WriteFile", "WriteFile", "WriteFile"),
         *("Mkdir", "NewFilesystem", "Attach"),  # /termination
         *("Mkdir", "NewFilesystem", "Attach"),  # /shm
-        "NewFilesystem",  # procfs, never attached
         *("Sysctl", "Sysctl", "SetHostname", "LinkUp"),
         *("OpenFile", "SendFd", "OpenNetlink", "SendFd"),
         "PivotRoot",
@@ -161,7 +161,7 @@ def test_what_is_sent_up_is_what_the_network_step_takes() -> None:
 
 def test_the_root_of_the_sandbox_holds_nothing_of_the_host() -> None:
     launch = sandbox(pod())
-    tree = of_kind(launch, s.NewFilesystem)[0]
+    tree = of_kind(launch, s.NewFilesystem)[1]
     assert (tree.type, set(tree.attributes)) == ("tmpfs", {"nosuid", "nodev", "noexec"})
     assert "size=1048576" in tree.options
     assert only(launch, s.PivotRoot).slot == tree.slot

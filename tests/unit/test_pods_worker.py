@@ -240,6 +240,7 @@ class World:
             storage=Storage(self.config, self.objects, self.store.event),
             cgroup_parent="minipod",
             notes=[],
+            user_ids=cast(Any, SimpleNamespace(all=dict, release=lambda owner: None)),
             filters=cast(
                 Filters, SimpleNamespace(of=lambda security: Filter(b"", "RuntimeDefault"))
             ),

@@ -57,6 +57,7 @@ class PodSpec(Object):
     set_hostname_as_fqdn: bool = False
     host_aliases: list[HostAlias] = msgspec.field(default_factory=list)
     host_network: bool = False
+    host_users: bool = True
     security_context: PodSecurityContext = msgspec.field(default_factory=PodSecurityContext)
     host_pid: bool = False
     host_ipc: bool = False
@@ -111,7 +112,11 @@ FIELDS: Tables = {
         "hostIPC": yes("bool"),
         "hostNetwork": yes("bool"),
         "hostPID": yes("bool"),
-        "hostUsers": no("bool", "remove it", True),
+        "hostUsers": yes(
+            "bool",
+            doc="If false, the pod has a user namespace: its root is nobody on the host, and so are all its users. "
+            "Excludes hostNetwork, hostPID and hostIPC. Default: true.",
+        ),
         "hostname": yes(
             doc="The pod's host name, a DNS label. Default: the name of the pod, cut to 63 characters."
         ),

@@ -35,7 +35,7 @@ def check_container(container: Container, path: str, spec: PodSpec, report: Repo
     check_resources(container.resources, f"{path}.resources", report)
     check_resize_policy(container, path, spec.restart_policy, report)
     check_mounts(container, path, spec, report)
-    check_container_security(container.security_context, f"{path}.securityContext", report)
+    check_container_security(container.security_context, f"{path}.securityContext", spec, report)
 
 
 def _working_dir(working_dir: str, path: str, report: Report) -> None:

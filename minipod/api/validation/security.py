@@ -46,6 +46,26 @@ def check_pod_security(spec: PodSpec, report: Report) -> None:
         where, policy = f"{path}.fsGroupChangePolicy", context.fs_group_change_policy
         one_of(report, where, policy, ("Always", "OnRootMismatch"))
     _sysctls(context.sysctls, f"{path}.sysctls", spec, report)
+    check_host_users(spec, report)
+
+
+def check_host_users(spec: PodSpec, report: Report) -> None:
+    """Check what excludes a user namespace of the pod's own."""
+    if spec.host_users:
+        return
+    for field, on in (
+        ("hostNetwork", spec.host_network),
+        ("hostPID", spec.host_pid),
+        ("hostIPC", spec.host_ipc),
+    ):
+        if on:
+            report.error(f"spec.{field}", "cannot be true while hostUsers is false")
+    lists = (("initContainers", spec.init_containers), ("containers", spec.containers))
+    for field, containers in lists:
+        for index, container in enumerate(containers):
+            if container.volume_devices:
+                where = f"spec.{field}[{index}].volumeDevices"
+                report.error(where, "cannot be used while hostUsers is false")
 
 
 def check_apparmor_annotations(pod: Pod, report: Report) -> None:
@@ -66,12 +86,14 @@ def check_apparmor_annotations(pod: Pod, report: Report) -> None:
             report.error(path, "contradicts securityContext.appArmorProfile of the container")
 
 
-def check_container_security(context: SecurityContext, path: str, report: Report) -> None:
+def check_container_security(
+    context: SecurityContext, path: str, spec: PodSpec, report: Report
+) -> None:
     """Check a container's security context; *path* is its own."""
     _user(context, path, report)
     if context.proc_mount is not None:
         one_of(report, f"{path}.procMount", context.proc_mount, ("Default", "Unmasked"))
-        if context.proc_mount == "Unmasked":
+        if context.proc_mount == "Unmasked" and spec.host_users:
             report.error(f"{path}.procMount", "spec.hostUsers must be false to use Unmasked")
     added = _capabilities(context.capabilities, f"{path}.capabilities", report)
     if context.allow_privilege_escalation is False:

@@ -11,13 +11,15 @@ from minipod.plan.steps.base import NamespaceStep, Step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeDirectory(Step):
-    """Make a directory of minipod's own, with parents."""
+    """Make a directory of minipod's own, with parents; *owner* is its user and group."""
 
     path: str
     mode: int = 0o700
+    owner: int = 0
 
     def describe(self) -> str:
-        return f"make directory {self.path} (mode {self.mode:04o})"
+        owner = f", owner {self.owner}" if self.owner else ""
+        return f"make directory {self.path} (mode {self.mode:04o}{owner})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,7 @@ class Launch(Step):
         fds: what the fds sent along are, in order; the i-th fills slot i.
         new_pid_namespace: clone with ``CLONE_NEWPID``.
         join: key of the process whose pidfd goes to *join_slot*, or "".
+        user_slot: gets the user namespace of *join*, or -1.
         join_pid_namespace: clone inside the PID namespace of *join*.
         into_cgroup: the cgroup that the clone is born in (cgroup v2), or "".
         stdio: ``NULL``, ``LOG``, ``TTY_LOG``, ``FDS`` or ``TTY``.
@@ -134,6 +137,7 @@ class Launch(Step):
     join_pid_namespace: bool = False
     into_cgroup: str = ""
     pause_slot: int = -1
+    user_slot: int = -1
     stdio: str = "NULL"
     stdio_slots: tuple[int, int, int] = (-1, -1, -1)
     keep_stdin: bool = False

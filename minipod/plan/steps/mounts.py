@@ -55,8 +55,9 @@ class NewFilesystem(NamespaceStep):
 class NewOverlay(NamespaceStep):
     """Make a container's root filesystem: the image's layers below, a directory of its own above.
 
-    *lower* is topmost first. Without *upper* it cannot be written, and takes two layers at least.
-    *legacy* mounts through ``mount(2)`` on *scratch* (Linux before 6.5).
+    *users* is the slot of a user namespace in which the layers' ids are shown (with *legacy* only: an idmapped mount
+    has to lie somewhere). *lower* is topmost first. Without *upper* it cannot be written, and takes two layers at
+    least. *legacy* mounts through ``mount(2)`` on *scratch* (Linux before 6.5).
     """
 
     slot: int
@@ -66,15 +67,18 @@ class NewOverlay(NamespaceStep):
     work: str = ""
     attributes: tuple[str, ...] = ()
     legacy: bool = False
+    users: int = -1
 
     def describe(self) -> str:
         above = f"upper dir {self.upper}" if self.upper else "read-only"
-        return f"fsmount overlay of {len(self.lower)} layer(s), {above}"
+        mapped = ", layers idmapped" if self.users >= 0 else ""
+        return f"fsmount overlay of {len(self.lower)} layer(s){mapped}, {above}"
 
     def record(self) -> Record:
         return Record(
             "OVERLAY",
             flags=("LEGACY",) if self.legacy else (),
+            in_=self.users,
             out=self.slot,
             strings=(self.lower, self.upper, self.work, self.scratch),
             numbers=(_attribute_bits(self.attributes), len(self.lower)),
@@ -97,7 +101,8 @@ class OpenTree(NamespaceStep):
 
     *root* is the slot below which *path* lies, or -1 for the process's own root. *type* is checked on the same fd.
     *inside* is a path in it that is taken instead, resolved without ever leaving it, and made when missing.
-    *recursive_attributes* are set on the mounts below, too.
+    *recursive_attributes* are set on the mounts below, too. *users* is the slot of a user namespace in which its ids
+    are shown (not those of mounts below).
     """
 
     slot: int
@@ -109,6 +114,7 @@ class OpenTree(NamespaceStep):
     recursive_attributes: tuple[str, ...] = ()
     inside: str = ""
     propagation: str = "private"
+    users: int = -1
 
     def describe(self) -> str:
         what = [
@@ -116,6 +122,8 @@ class OpenTree(NamespaceStep):
             *self.attributes,
             *(f"r{name}" for name in self.recursive_attributes),
         ]
+        if self.users >= 0:
+            what.append("idmap")
         if self.propagation != "private":
             what.append(f"r{self.propagation}")
         inside = f", in it {self.inside}" if self.inside else ""
@@ -133,7 +141,13 @@ class OpenTree(NamespaceStep):
         )
         strings = (self.path, self.inside)
         return Record(
-            "OPEN_TREE", flags, out=self.slot, root=self.root, strings=strings, numbers=numbers
+            "OPEN_TREE",
+            flags,
+            in_=self.users,
+            out=self.slot,
+            root=self.root,
+            strings=strings,
+            numbers=numbers,
         )
 
 

@@ -23,13 +23,25 @@ class ApplyAppArmor(NamespaceStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnStdio(NamespaceStep):
+    """Give the pipes or the terminal on 0, 1 and 2 to a user, so that it can open /dev/stdout anew."""
+
+    uid: int
+
+    def describe(self) -> str:
+        return f"chown {self.uid} of stdin, stdout, stderr"
+
+    def record(self) -> Record:
+        return Record("STDIO_OWNER", numbers=(self.uid,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetIdentity(NamespaceStep):
     """Become a user: supplementary groups first, then gid, then uid."""
 
     uid: int
     gid: int
     groups: tuple[int, ...] = ()
-    stdio_owner: bool = False
 
     def describe(self) -> str:
         groups = ",".join(map(str, self.groups)) or "none"
@@ -37,10 +49,8 @@ class SetIdentity(NamespaceStep):
 
     def record(self) -> Record:
         blob = b"".join(gid.to_bytes(4, "little") for gid in self.groups)
-        flags = ("STDIO_OWNER",) if self.stdio_owner else ()
-        return Record(
-            "IDENTITY", flags, strings=(blob,), numbers=(self.uid, self.gid, len(self.groups))
-        )
+        numbers = (self.uid, self.gid, len(self.groups))
+        return Record("IDENTITY", strings=(blob,), numbers=numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

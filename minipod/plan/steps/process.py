@@ -77,6 +77,49 @@ class SetNs(NamespaceStep):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MakeUserNamespace(NamespaceStep):
+    """Make a user namespace in which ids from 0 on are those from *first* on outside; held by an fd, entered later."""
+
+    slot: int
+    proc: int
+    first: int
+    count: int
+
+    def describe(self) -> str:
+        return f"make a user namespace, ids 0-{self.count - 1} are {self.first} and up outside"
+
+    def record(self) -> Record:
+        return Record("USERNS", in_=self.proc, out=self.slot, numbers=(self.first, self.count))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterUserNamespace(NamespaceStep):
+    """Become the root of a user namespace, which has all power in it and none outside; *slot* has it, or a pidfd."""
+
+    slot: int
+
+    def describe(self) -> str:
+        return "setns into the pod's user namespace, as its root"
+
+    def record(self) -> Record:
+        return Record("ENTER_USERNS", in_=self.slot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnFiles(NamespaceStep):
+    """Have all that is made from here on belong to the pod's root: setfsuid, with the capabilities kept."""
+
+    uid: int
+    gid: int
+
+    def describe(self) -> str:
+        return f"setfsuid {self.uid}, setfsgid {self.gid}"
+
+    def record(self) -> Record:
+        return Record("OWN_FILES", numbers=(self.uid, self.gid))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl(NamespaceStep):
     """Set a namespaced sysctl through a private procfs; an *optional* one may be missing in this kernel."""
 
@@ -139,17 +182,22 @@ class OpenNetlink(NamespaceStep):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenFile(NamespaceStep):
-    """Open a path for reading: of the process's own root, or below the slot *root*, where no symlink is followed."""
+    """Open a path for reading: of the process's own root, or below the slot *root*, where no symlink is followed.
+
+    *proc* says that *root* is a procfs of our own: its links, as those to namespaces, are the kernel's, and followed.
+    """
 
     slot: int
     path: str
     root: int = -1
+    proc: bool = False
 
     def describe(self) -> str:
         return f"open {self.path}"
 
     def record(self) -> Record:
-        return Record("OPEN", out=self.slot, root=self.root, strings=(self.path,))
+        flags = ("PROC",) if self.proc else ()
+        return Record("OPEN", flags, out=self.slot, root=self.root, strings=(self.path,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
