@@ -58,12 +58,6 @@ class Config:
         """The path of the agent's unix socket."""
         return f"{self.run_dir}/agent.sock"
 
-    def given(self) -> dict[str, str]:
-        """Return the settings that are not at their defaults."""
-        plain = Config()
-        names = (f.name for f in fields(self))
-        return {n: value for n in names if (value := getattr(self, n)) != getattr(plain, n)}
-
     def to_env(self) -> dict[str, str]:
         """Return the config as ``MINIPOD_*`` variables, to hand it whole to another process."""
         return {f"MINIPOD_{f.name.upper()}": getattr(self, f.name) for f in fields(self)}

@@ -26,6 +26,7 @@ from minipod.agent.conditions import ConditionService
 from minipod.agent.imageservice import ImageService
 from minipod.agent.objects import ObjectTable
 from minipod.agent.reads import Reads
+from minipod.agent.resources import Resources
 from minipod.agent.server import Call, Server
 from minipod.agent.service import Service
 from minipod.agent.store import Store
@@ -74,11 +75,12 @@ class Agent:
                 **Changes(objects, manager, reads).handlers(),
                 **Service(manager).handlers(),
                 **ConditionService(manager).handlers(),
+                **Resources(manager).handlers(),
                 **ImageService(manager.tools.images, manager).handlers(),
                 "agent-status": self._status_of(manager),
                 "agent-stop": self._stop_with(manager),
             }
-            server = Server(config, handlers)
+            server = Server(config.socket, handlers)
             await manager.recover(store.load())
             server.listen()
             log.info(

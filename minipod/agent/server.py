@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The unix socket in front of the API: JSON lines, with fds passed beside them.
 
-One request per connection: the client sends one line, the agent answers with any number of ``{"event": …}`` and
-``{"warning": text}`` lines and one last ``{"done": …}`` or ``{"error": Status}``. A client that goes away cancels
-what it asked for.
+One request per connection: the client sends one line, the agent answers with any number of ``{"event": …}``
+lines and one last ``{"done": …}`` or ``{"error": Status}``. A client that goes away cancels what it asked for.
 Only the user that the agent runs as may connect: the socket is 0600 in a 0700 directory, and SO_PEERCRED is
 checked (CVE-2020-15257).
 """
@@ -18,10 +17,9 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from minipod.config import Config
 from minipod.errors import MinipodError, UsageError
 
 log = logging.getLogger(__name__)
@@ -46,10 +44,6 @@ class Call:
     async def event(self, data: dict[str, Any], fds: Sequence[int] = ()) -> None:
         """Send an intermediate line, with *fds* if any."""
         await self._send({"event": data}, fds)
-
-    async def warning(self, text: str) -> None:
-        """Send something that the user should know, whatever becomes of the request."""
-        await self._send({"warning": text})
 
     async def finish(self, kind: str, data: dict[str, Any]) -> None:
         """Send the last line."""
@@ -87,9 +81,8 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 class Server:
     """Accepts connections and hands each request to the handler of its verb."""
 
-    def __init__(self, config: Config, handlers: dict[str, Handler]) -> None:
-        self._config = config
-        self._path = config.socket
+    def __init__(self, path: str, handlers: dict[str, Handler]) -> None:
+        self._path = path
         self._handlers = handlers
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -169,8 +162,6 @@ class Server:
             )
             await call.finish("error", error.to_status())
             return
-        for words in _differences(call.request.get("config"), self._config):
-            await call.warning(words)
         work = asyncio.ensure_future(handler(call))
         gone = asyncio.ensure_future(call.client_gone())
         try:
@@ -183,18 +174,6 @@ class Server:
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
-
-
-def _differences(given: Any, config: Config) -> Iterator[str]:
-    """Yield what the client's settings ask for and this agent, which runs since before, does not do."""
-    for name, value in given.items() if isinstance(given, dict) else ():
-        ours = getattr(config, name, value)
-        if value != ours:
-            setting = name.replace("_", "-")
-            yield (
-                f"--{setting} {value} is ignored: the agent runs with {ours} "
-                "(minipod agent stop, and the next command starts one anew)"
-            )
 
 
 def _outcome(work: asyncio.Future[dict[str, Any]]) -> tuple[str, dict[str, Any]]:

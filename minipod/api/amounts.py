@@ -11,7 +11,6 @@ Amounts are exact: cpu in CPUs, all else in bytes; :func:`millis` and :func:`who
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from decimal import ROUND_CEILING, Decimal
 
 from minipod.api.objects import Container, Pod, ResourceRequirements
@@ -40,6 +39,11 @@ def whole(amount: Decimal) -> int:
     return int(amount.to_integral_value(ROUND_CEILING))
 
 
+def text(resource: str, amount: Decimal) -> str:
+    """Return an amount of *resource* as Kubernetes writes it: cpu as 1500m, all else as 512Mi."""
+    return format_quantity(amount, binary=resource != "cpu")
+
+
 def at_pod_level(name: str) -> bool:
     """Whether a pod itself can ask for this resource."""
     return name in POD_LEVEL or name.startswith(HUGEPAGES)
@@ -47,18 +51,7 @@ def at_pod_level(name: str) -> bool:
 
 def is_sidecar(container: Container) -> bool:
     """Whether an init container goes on running beside the containers (``restartPolicy: Always``)."""
-    return getattr(container, "restart_policy", None) == "Always"
-
-
-def init_containers(pod: Pod) -> list[Container]:
-    """Return the pod's init containers, sidecars among them."""
-    return list(getattr(pod.spec, "init_containers", ()))
-
-
-def lasting(pod: Pod) -> Iterator[Container]:
-    """Yield the containers that run side by side for as long as the pod does: sidecars, and the containers."""
-    yield from filter(is_sidecar, init_containers(pod))
-    yield from pod.spec.containers
+    return container.restart_policy == "Always"
 
 
 def of_container(container: Container, kind: str) -> Amounts:
@@ -79,7 +72,7 @@ def sum_of_containers(pod: Pod, kind: str) -> Amounts:
         _add(total, of_container(container, kind))
     sidecars: Amounts = {}
     most: Amounts = {}
-    for container in init_containers(pod):
+    for container in pod.spec.init_containers:
         amounts = of_container(container, kind)
         if is_sidecar(container):
             _add(total, amounts)
@@ -106,7 +99,7 @@ def declares_for_all(pod: Pod, resource: str) -> bool:
     """Whether the pod as a whole is limited in *resource*: by itself, or because all its containers are."""
     if parse(pod.spec.resources.limits).get(resource):
         return True
-    every = [*pod.spec.containers, *init_containers(pod)]
+    every = [*pod.spec.containers, *pod.spec.init_containers]
     return all(of_container(container, "limits").get(resource) for container in every)
 
 
@@ -127,7 +120,7 @@ def effective_limits(pod: Pod, container: Container, allocatable: Amounts) -> Am
 
 def fill_requests(pod: Pod) -> None:
     """Fill in, in place, the requests that follow from limits (``SetDefaults_Pod`` and ``defaultPodRequests``)."""
-    for container in (*pod.spec.containers, *init_containers(pod)):
+    for container in (*pod.spec.containers, *pod.spec.init_containers):
         _request(container.resources)
     _pod_resources(pod)
 
@@ -149,12 +142,12 @@ def _pod_resources(pod: Pod) -> None:
         return
     for name, total in sum_of_containers(pod, "limits").items():
         if name.startswith(HUGEPAGES) and name not in resources.requests:
-            resources.limits.setdefault(name, format_quantity(total, binary=True))
+            resources.limits.setdefault(name, text(name, total))
     if not resources.limits:
         return
     for name, total in sum_of_containers(pod, "requests").items():
         if name in POD_LEVEL:
-            resources.requests.setdefault(name, format_quantity(total, binary=name != "cpu"))
+            resources.requests.setdefault(name, text(name, total))
     _request(resources)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Literal, get_args
 
-from minipod.api.amounts import init_containers, is_set
+from minipod.api.amounts import is_set
 from minipod.api.objects import Pod, ResourceRequirements
 from minipod.api.quantity import parse_quantity
 
@@ -39,7 +39,7 @@ def _deciding(pod: Pod) -> Iterator[ResourceRequirements]:
     if is_set(pod.spec.resources):
         yield pod.spec.resources
         return
-    for container in (*pod.spec.containers, *init_containers(pod)):
+    for container in (*pod.spec.containers, *pod.spec.init_containers):
         yield container.resources
 
 

@@ -29,6 +29,8 @@ VERBS = {
     "delete": ("delete", "app"),
     "wait": ("wait", "app"),
     "condition": ("condition", "app"),
+    "resize": ("resize", "app"),
+    "top": ("top", "app"),
     "events": ("events", "app"),
     "image": ("image", "app"),
     "plan": ("plan", "app"),

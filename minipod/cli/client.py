@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The socket to the agent: one request per connection, JSON lines both ways, fds beside them.
 
-The client sends ``{"verb": …, "config": what it was told about the instance}``; the agent answers ``{"event": …}``
-and ``{"warning": text}`` lines and last ``{"done": …}`` or
+The client sends ``{"verb": …}``; the agent answers ``{"event": …}`` lines and last ``{"done": …}`` or
 ``{"error": Status}``. Closing the connection cancels what was asked for.
 """
 
@@ -102,11 +101,6 @@ class Call:
         events: list[Json] = []
         for line in lines:
             message = json.loads(line)
-            if "warning" in message:
-                from minipod.cli.output import warn
-
-                warn(message["warning"])
-                continue
             if "error" in message:
                 self._failure = MinipodError.from_status(message["error"])
                 if not events:
@@ -167,7 +161,7 @@ def call(
     try:
         if timeout is not None:
             result._sock.settimeout(timeout)
-        result.send({**request, "config": config.given()}, fds)
+        result.send(request, fds)
     except BaseException:
         result.close()
         raise

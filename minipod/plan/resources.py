@@ -214,6 +214,24 @@ def _hugetlb_writes(bounds: Bounds, version: int) -> list[CgroupWrite]:
     return result
 
 
+def resize_writes(old: Bounds, new: Bounds, facts: Facts) -> tuple[CgroupWrite, ...]:
+    """Return what the files of a cgroup in use are set to, from *old* to *new* bounds; limits do not go away."""
+    result = list(writes(new, facts))
+    home = facts.controls("memory")
+    if home and home.version == 2:
+        # A file that is not written at the start has its default then, and something else now.
+        files = {"memory.min": ("0", new.memory_min), "memory.high": ("max", new.memory_high)}
+        result = [
+            *(CgroupWrite("memory", f, none) for f, (none, amount) in files.items() if not amount),
+            *result,
+        ]
+    elif home and 0 < old.memory_limit < new.memory_limit:
+        # On v1 the limit of memory is never above that of memory and swap: raise that one first.
+        memsw = next(w for w in result if w.file == "memory.memsw.limit_in_bytes")
+        result = [memsw, *(w for w in result if w is not memsw)]
+    return tuple(result)
+
+
 def container_writes(pod: Pod, container: Container, facts: Facts) -> tuple[CgroupWrite, ...]:
     """Return what a container's cgroup files are set to."""
     return writes(container_bounds(pod, container, facts), facts)
@@ -285,7 +303,7 @@ def allocatable(facts: Facts) -> Amounts:
 
 def unmet(pod: Pod, facts: Facts) -> list[str]:
     """Say what *pod* asks for that this machine does not give; shown in its status."""
-    every = [*pod.spec.containers, *amounts.init_containers(pod)]
+    every = [*pod.spec.containers, *pod.spec.init_containers]
     asked = [pod.spec.resources, *(container.resources for container in every)]
     limits = {name for resources in asked for name in resources.limits}
     names = {name for resources in asked for name in resources.requests} | limits
@@ -329,7 +347,7 @@ def oom_score_adj(pod: Pod, container: Container, memory: int) -> int:
     extra = _beyond_containers(pod)
     request = _memory(amounts.of_container(container, "requests")) + extra
     score = 1000 - 1000 * request // memory
-    if container in amounts.init_containers(pod) and amounts.is_sidecar(container):
+    if container in pod.spec.init_containers and amounts.is_sidecar(container):
         least = min(_memory(amounts.of_container(c, "requests")) for c in pod.spec.containers)
         score = min(score, 1000 - 1000 * (least + extra) // memory)
     return min(999, max(3, score))
@@ -340,4 +358,4 @@ def _beyond_containers(pod: Pod) -> int:
     if not declared:
         return 0
     left = parse_bytes(declared) - _memory(amounts.sum_of_containers(pod, "requests"))
-    return left // (len(pod.spec.containers) + len(amounts.init_containers(pod)))
+    return left // (len(pod.spec.containers) + len(pod.spec.init_containers))

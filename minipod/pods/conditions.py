@@ -18,6 +18,8 @@ OURS = (
     "ContainersReady",
     "Ready",
     "DisruptionTarget",
+    "PodResizePending",
+    "PodResizeInProgress",
     "minipod.dev/Degraded",
 )
 """The types that nobody else may set."""
@@ -47,12 +49,27 @@ def conditions(
     if record.failure is not None and record.failure.reason == "Evicted":
         why = "TerminationByKubelet"
         truths["DisruptionTarget"] = _Truth(True, why, record.failure.message)
+    truths.update(_resize(record))
     if degraded := "; ".join(notes):
         # Not Kubernetes': what this machine cannot give the pod, said once.
         truths["minipod.dev/Degraded"] = _Truth(True, "MachineLacks", degraded)
     before = {condition.type: condition for condition in pod.status.conditions}
     result = [_condition(name, truth, before.get(name), now) for name, truth in truths.items()]
     return result + [c for c in pod.status.conditions if c.type not in OURS]
+
+
+def _resize(record: PodRecord) -> dict[str, _Truth]:
+    """Return the conditions of a resize that is under way (KEP-1287); there are none without one."""
+    resize = record.resize
+    if resize is None:
+        return {}
+    result = {}
+    if resize.pending:
+        result["PodResizePending"] = _Truth(True, "Infeasible", resize.pending)
+    if resize.started:
+        why = "Error" if resize.error else None
+        result["PodResizeInProgress"] = _Truth(True, why, resize.error or None)
+    return result
 
 
 def set_condition(pod: Pod, wanted: PodCondition, now: float) -> None:

@@ -112,7 +112,8 @@ class Containers:
 
     async def _start(self, record: ContainerRecord) -> None:
         core = self._core
-        container = core.spec(record.name)
+        pod = core.with_resources()
+        container = member(pod, record.name).container
         try:
             image = resolve.find_image(core.tools.images, container)
         except NotFound as error:
@@ -130,10 +131,10 @@ class Containers:
             return
         try:
             run = resolve.container_context(
-                core.pod, container, image, record.attempt + 1, core.tools.filters, env
+                pod, container, image, record.attempt + 1, core.tools.filters, env
             )
             facts = core.tools.runtime.facts
-            steps = compile_container(core.pod, container, core.context(), run, facts)
+            steps = compile_container(pod, container, core.context(), run, facts)
         except MinipodError as error:
             self._cannot_create(record, error)
             return
@@ -147,6 +148,7 @@ class Containers:
         record.attempt += 1
         record.state, record.reason, record.message = "starting", "ContainerCreating", ""
         record.started, record.next_start, record.image_id = now, None, image.id
+        record.applied, record.renew = record.allocated, False
         record.user = User(run.uid, run.gid, list(run.groups))
         record.sandbox, record.pulls, record.next_pull = core.record.sandbox, 0, 0.0
         core.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
@@ -289,14 +291,16 @@ class Containers:
         core = self._core
         ended.container_id = container_id(core.uid, record.name, record.attempt)
         record.previous, record.ended, record.pid = record.ended, ended, 0
-        renew = record.renew
-        record.stop_by, record.stop_why, record.renew = None, "", False
+        record.stop_by, record.stop_why = None, ""
         self.on_over(record)
-        again = renew or order.restarts(core.pod, core.member(record.name), ended.exit_code)
+        member = core.member(record.name)
+        again = record.renew or order.restarts(core.pod, member, ended.exit_code)
         if core.deleting or not again or order.is_ending(core.pod, core.record):
             record.state, record.next_start = "ended", None
             return
         wait = backoff.delay(record.backoff, record.backoff_updated, ended.finished)
+        if record.renew:
+            wait = 0.0  # it did not fail
         record.state = "waiting"
         record.next_start = ended.finished + wait
         record.reason = "CrashLoopBackOff" if wait else ""

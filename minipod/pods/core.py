@@ -71,6 +71,24 @@ class PodCore:
         """Return container *name* with its place in the pod."""
         return member(self.pod, name)
 
+    def with_resources(self, which: str = "allocated") -> Pod:
+        """Return the pod with the resources that its containers were granted (or ``applied``: that they have).
+
+        It is the pod itself where these are what the spec says.
+        """
+        differs = {
+            record.name: resources
+            for record in self.record.containers
+            if (resources := getattr(record, which)) is not None
+            and resources != self.spec(record.name).resources
+        }
+        if not differs:
+            return self.pod
+        result = msgspec.convert(msgspec.to_builtins(self.pod), Pod)
+        for name, resources in differs.items():
+            member(result, name).container.resources = resources
+        return result
+
     # ---- telling ----
 
     def save(self) -> None:

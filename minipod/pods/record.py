@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from minipod.api import ResourceRequirements
+
 
 class Ended(msgspec.Struct):
     """How a run of a container ended; times in seconds since the epoch."""
@@ -53,7 +55,9 @@ class ContainerRecord(msgspec.Struct):
         sandbox: number of the sandbox in which the present or last run began; -1 before the first.
         stop_by: when it is killed, once it is to be stopped; of the present run.
         stop_why: why it is stopped, for the event; "" for the usual words.
-        renew: it is stopped to be started again, with another image.
+        renew: it is stopped to be started again, with another image or because a resize wants it; until it is.
+        allocated: the resources that were granted to it by a resize; None: what the manifest says.
+        applied: the resources that its present run has, while a resize is under way; None: what was granted.
     """
 
     name: str
@@ -79,6 +83,8 @@ class ContainerRecord(msgspec.Struct):
     stop_by: float | None = None
     stop_why: str = ""
     renew: bool = False
+    allocated: ResourceRequirements | None = None
+    applied: ResourceRequirements | None = None
 
     @property
     def is_up(self) -> bool:
@@ -99,6 +105,20 @@ class Failure(msgspec.Struct):
     by: float
 
 
+class Resize(msgspec.Struct):
+    """A resize that is under way: wanted by the pod's spec, and not yet what all its containers have.
+
+    Attributes:
+        pending: why it is not granted, in words; "" once it is.
+        error: why it could not be applied when that was last tried.
+        started: it was granted.
+    """
+
+    pending: str = ""
+    error: str = ""
+    started: bool = False
+
+
 class PodRecord(msgspec.Struct):
     """One pod.
 
@@ -111,6 +131,7 @@ class PodRecord(msgspec.Struct):
         source, lines: where the manifest was written.
         volume_images: per image volume of the present or last sandbox, the image's id.
         waits_for: why it cannot be started yet, as Kubernetes' scheduler says it.
+        resize: the resize that is under way.
         delete_by: when its containers are killed, once it is being deleted.
         failure: why it is stopped and counts as failed, whatever its containers' ends.
         stop_by: when its sidecars are killed, once the other containers have ended.
@@ -124,6 +145,7 @@ class PodRecord(msgspec.Struct):
     source: str = ""
     lines: dict[str, int] = msgspec.field(default_factory=dict)
     volume_images: dict[str, str] = msgspec.field(default_factory=dict)
+    resize: Resize | None = None
     delete_by: float | None = None
     failure: Failure | None = None
     stop_by: float | None = None

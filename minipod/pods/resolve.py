@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from minipod.api import Container, Pod, Problem, members
+from minipod.api import Container, Pod, Problem, amounts, members, parse_bytes
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
 from minipod.images import Image, ImageStore
@@ -22,6 +22,7 @@ from minipod.pods.admission import refusals
 from minipod.pods.credentials import credentials
 from minipod.pods.errors import ConfigError
 from minipod.runtime import apparmor
+from minipod.runtime.facts import hugepages_total
 from minipod.runtime.filters import Filters
 from minipod.runtime.hostdevices import host_devices
 from minipod.runtime.runtime import host_path_type
@@ -234,6 +235,8 @@ def preflight(
                 find_reference(images, volume.image.reference)
             except MinipodError as error:
                 add(f"spec.volumes[{i}].image.reference", error)
+    for path, missing in _hugepages(pod):
+        add(path, missing)
     for found in members(pod):
         container, path = found.container, found.path
         try:
@@ -249,3 +252,17 @@ def preflight(
             what = f"neither the manifest nor image {container.image} says what to execute"
             add(path, MinipodError(what, "set command"))
     return problems
+
+
+def _hugepages(pod: Pod) -> Iterator[tuple[str, MinipodError]]:
+    """Yield what is asked for in huge pages beyond those of this machine: a scheduler would find no node for it."""
+    limits = amounts.of_pod(pod, "limits")
+    for name in sorted(name for name in limits if name.startswith(amounts.HUGEPAGES)):
+        size = name.removeprefix(amounts.HUGEPAGES)
+        page, wanted = parse_bytes(size), amounts.whole(limits[name])
+        if wanted > (there := hugepages_total(page)):
+            own = name in pod.spec.resources.limits
+            path = "spec.resources.limits" if own else "spec.containers[0].resources.limits"
+            what = f"{amounts.text(name, limits[name])} in pages of {size}, this machine has {there >> 20}Mi"
+            remedy = f"reserve {wanted // page} pages: /sys/kernel/mm/hugepages/hugepages-{page >> 10}kB/nr_hugepages"
+            yield f"{path}.{name}", MinipodError(what, remedy)

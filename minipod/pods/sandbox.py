@@ -41,7 +41,8 @@ class Sandbox:
         pool = core.tools.pool
         pool.release(core.uid)  # what an agent that died in the middle of this may have taken
         record.address = "" if core.pod.spec.host_network else pool.allocate(core.uid)
-        core.tools.demands.enter(core.pod)
+        pod = core.with_resources()
+        core.tools.demands.enter(pod)
         core.forget_context()
         try:
             images = resolve.volume_images(core.pod, core.tools.images)
@@ -53,7 +54,7 @@ class Sandbox:
                 core.event("Warning", "DNSConfigForming", words)
             servers = await claims.connect_nfs(core.tools.storage, core.pod)
             context = replace(context, nfs=servers)
-            steps = compile_sandbox(core.pod, context, core.tools.runtime.facts)
+            steps = compile_sandbox(pod, context, core.tools.runtime.facts)
             async with asyncio.timeout(SANDBOX_TIMEOUT):
                 _, pause = await core.tools.runtime.make_sandbox(
                     steps, core.origin("sandbox"), self.adopt

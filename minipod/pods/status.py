@@ -16,6 +16,7 @@ from minipod.api import (
     Pod,
     PodIP,
     PodStatus,
+    ResourceRequirements,
     qos_class,
 )
 from minipod.pods import order, readiness
@@ -101,7 +102,19 @@ def container_status(
         else None,
         volume_mounts=mount_statuses(member.container),
         user=_user(record),
+        allocated_resources=_counted((record.allocated or member.container.resources).requests),
+        resources=_resources(member, record),
     )
+
+
+def _resources(member: Member, record: ContainerRecord) -> ResourceRequirements:
+    """Return what a container has now, or would have: while a resize is under way that is not what the spec says."""
+    has = record.applied or record.allocated or member.container.resources
+    return ResourceRequirements(_counted(has.limits), _counted(has.requests))
+
+
+def _counted(quantities: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in quantities.items() if name != "pids"}
 
 
 def _user(record: ContainerRecord) -> ContainerUser | None:

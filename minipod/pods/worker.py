@@ -14,17 +14,19 @@ import logging
 import time
 
 from minipod.api import Pod, PodCondition
+from minipod.api.resize import resized
 from minipod.errors import MinipodError
 from minipod.plan import ContainerContext, PodContext
 from minipod.plan.resources import unmet
 from minipod.plan.security import lacking
-from minipod.pods import order, recovery
+from minipod.pods import eviction, order, recovery
 from minipod.pods.care import Care
 from minipod.pods.conditions import set_condition
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, Failure, PodRecord
+from minipod.pods.resize import Resizer
 from minipod.pods.sandbox import Sandbox
 from minipod.pods.status import phase, pod_status
 from minipod.pods.stopping import MINIMUM_GRACE, Stopping
@@ -53,6 +55,8 @@ class PodWorker:
         self._files_placed = True
         self._stopping = Stopping(self.core)
         self._care = Care(self.core, self._containers, self._stopping)
+        self._resizer = Resizer(self.core, self._stopping.ask)
+        self._measuring: asyncio.Task[None] | None = None
         self._asked = asked  # time.monotonic() of the request, until the pod has started once
         self.gone = asyncio.Event()
 
@@ -81,6 +85,8 @@ class PodWorker:
     async def run(self) -> None:
         """Live until the pod is deleted and gone."""
         core = self.core
+        if self._measuring is None:
+            self._measuring = core.spawn(eviction.watch(core, self.fail))
         while not self.gone.is_set():
             core.wake.clear()
             retry = None
@@ -125,7 +131,7 @@ class PodWorker:
             return None
         due = [self._stopping.next_due()]
         if not self._is_leaving():
-            due += [order.deadline(self.pod), self._files.next_try]
+            due += [order.deadline(self.pod), self._files.next_try, self._resizer.next_due()]
             if self._files_placed:
                 up = self.record.sandbox_up
                 due.append(self._containers.next_due() if up else self._sandbox.next_try)
@@ -160,6 +166,7 @@ class PodWorker:
                 self._files_placed = await self._files.place()
                 if self._files_placed:
                     self._containers.start_due()
+                self._resizer.go_on()
                 self._stopping.go_on()
 
     def publish(self) -> None:
@@ -189,6 +196,20 @@ class PodWorker:
             self.record.sandbox_up = False
             await self._sandbox.remove()
             await remove_tree(f"{self.core.directory}/containers")
+
+    def resize(self, patch: object) -> None:
+        """Change the resources of the pod's containers; *patch* is that of Kubernetes' ``resize`` subresource.
+
+        Raises:
+            UsageError: the patch breaks a rule.
+            MinipodError: the pod has ended, or is leaving.
+        """
+        if self._is_leaving():
+            raise MinipodError(f"pod {self.name} is at its end", "resize a pod that runs")
+        self._resizer.want(resized(self.pod, patch))
+        if self.record.sandbox_up:
+            self._resizer.go_on()
+        self.publish()
 
     # ---- the end of a pod that is not deleted ----
 

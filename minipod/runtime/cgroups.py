@@ -18,6 +18,7 @@ import os
 import select
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from minipod.api import QOS_CLASSES
@@ -29,6 +30,14 @@ from minipod.plan.steps import MakeCgroup
 from minipod.runtime import devices
 
 _DEVICE_PROGRAM = devices.program(DEVICE_RULES)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What processes have used: nanoseconds of cpu since their cgroup was made, and bytes of memory now."""
+
+    cpu: int
+    memory: int
 
 
 class Cgroups:
@@ -158,6 +167,33 @@ class Cgroups:
                     result.update(map(int, _read(f"{directory}/cgroup.procs").split()))
         return result
 
+    def memory_usage(self, path: str) -> int:
+        """Return the bytes of memory that *path* and all below it are charged for; 0 where nothing counts them."""
+        home = self.facts.controls("memory")
+        if home is None:
+            return 0
+        file = "memory.current" if home.version == 2 else "memory.usage_in_bytes"
+        return int(_read(f"{home.directory}/{path}/{file}"))
+
+    def usage(self, path: str) -> Used:
+        """Return what *path* and all below it have used; zeros for what nothing counts, or that is gone.
+
+        Memory is the working set, as the kubelet's: without the file cache that was not used lately.
+        """
+        cpu = memory = 0
+        with contextlib.suppress(OSError):
+            if (home := self.facts.controls("cpuacct")) and home.version == 1:
+                cpu = int(_read(f"{home.directory}/{path}/cpuacct.usage"))
+            elif home := self.facts.cgroup2:
+                # Every cgroup2 has it, with or without controllers.
+                cpu = _counts(f"{home.directory}/{path}/cpu.stat")["usage_usec"] * 1000
+        with contextlib.suppress(OSError):
+            memory = self.memory_usage(path)
+            if home := self.facts.controls("memory"):
+                inactive = "inactive_file" if home.version == 2 else "total_inactive_file"
+                memory -= _counts(f"{home.directory}/{path}/memory.stat")[inactive]
+        return Used(cpu, max(0, memory))
+
     def oom_kills(self, path: str) -> int:
         """Return how many processes of *path* the kernel killed for want of memory."""
         home = self.facts.controls("memory")
@@ -275,6 +311,12 @@ def _own_cgroup(controller: str) -> str:
         if controller in controllers.split(","):
             return path
     return "/"
+
+
+def _counts(path: str) -> dict[str, int]:
+    """Return the numbers of a file like ``cpu.stat`` by name."""
+    pairs = (line.split() for line in _read(path).splitlines())
+    return {name: int(value) for name, value in pairs}
 
 
 def _read(path: str) -> str:

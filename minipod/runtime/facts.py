@@ -65,6 +65,15 @@ def _size(path: str) -> int:
     return found.f_frsize * found.f_blocks
 
 
+def hugepages_total(page: int) -> int:
+    """Return the bytes that are reserved on this machine in huge pages of *page* bytes (``hugetlbpage.rst``)."""
+    try:
+        with open(f"/sys/kernel/mm/hugepages/hugepages-{page >> 10}kB/nr_hugepages") as file:
+            return int(file.read()) * page
+    except FileNotFoundError:
+        return 0
+
+
 def _hugepages() -> tuple[int, ...]:
     """Return the sizes of huge pages that this kernel has (``hugetlbpage.rst``): hugepages-2048kB."""
     names = glob.glob("/sys/kernel/mm/hugepages/hugepages-*kB")

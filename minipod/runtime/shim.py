@@ -10,7 +10,6 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import errno
 import os
 import secrets
 import signal
@@ -97,7 +96,6 @@ class Shim:
         self._serial = secrets.randbits(30)
         self._waiting: dict[int, asyncio.Future[list[Process]]] = {}
         self._entries: dict[int, list[Process]] = {}
-        self._room: asyncio.Future[None] | None = None  # in the socket, for a request
         self.on_exit: Callable[[Process], None] = lambda process: None
         self.on_started: Callable[[Process], None] = lambda process: None
         self.on_failed: Callable[[Process], None] = lambda process: None
@@ -158,8 +156,6 @@ class Shim:
         """Let go of the shim, which goes on."""
         if self._sock.fileno() >= 0:
             self._loop.remove_reader(self._sock.fileno())
-            if self._room and not self._room.done():
-                self._has_room(self._room)
             self._sock.close()
         self.closed.set()
         for future in self._waiting.values():
@@ -222,41 +218,22 @@ class Shim:
         self._entries[self._serial] = []
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
-            await self._send(bytes(ffi.buffer(message)), ancillary)
+            self._sock.sendmsg([bytes(ffi.buffer(message))], ancillary, socket.MSG_NOSIGNAL)
             return await future
         except OSError as error:
-            if error.errno == errno.EBADF:  # our own socket was closed under us: the shim is gone
+            if error.errno == 9:  # our own socket was closed under us: the shim is gone
                 raise ConnectionResetError("the shim is gone") from error
             raise
         finally:
-            if future.done() and not future.cancelled():
-                future.exception()  # close() sets it for a request that was not sent yet, too
             self._waiting.pop(message.serial, None)
             self._entries.pop(message.serial, None)
-
-    async def _send(self, data: bytes, ancillary: list[tuple[int, int, array.array[int]]]) -> None:
-        """Send one message; wait when the shim has not read the last hundreds."""
-        while True:
-            try:
-                self._sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
-                return
-            except BlockingIOError:
-                if self._room is None or self._room.done():
-                    self._room = self._loop.create_future()
-                    self._loop.add_writer(self._sock, self._has_room, self._room)
-                await asyncio.shield(self._room)
-
-    def _has_room(self, room: asyncio.Future[None]) -> None:
-        self._loop.remove_writer(self._sock)
-        if not room.done():
-            room.set_result(None)
 
     # ---- answers and events ----
 
     def _readable(self) -> None:
         while True:
             try:
-                data, ancillary, flags, _ = self._sock.recvmsg(
+                data, ancillary, _, _ = self._sock.recvmsg(
                     _MESSAGE_SIZE,
                     socket.CMSG_SPACE(16 * 4),
                     socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
@@ -264,7 +241,7 @@ class Shim:
             except BlockingIOError:
                 return
             except OSError:
-                data, ancillary, flags = b"", [], 0
+                data, ancillary = b"", []
             if len(data) != _MESSAGE_SIZE:
                 self.close()
                 return
@@ -272,11 +249,9 @@ class Shim:
             for level, kind, payload in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-            lost = bool(flags & socket.MSG_CTRUNC)
-            self._handle(ffi.from_buffer("struct mp_msg *", data), tuple(fds), lost=lost)
+            self._handle(ffi.from_buffer("struct mp_msg *", data), tuple(fds))
 
-    def _handle(self, message: Any, fds: tuple[int, ...], *, lost: bool) -> None:
-        """Pass on a message; *lost*: fds came with it that this process has no room for."""
+    def _handle(self, message: Any, fds: tuple[int, ...]) -> None:
         kind = message.type
         process = _process(message, fds)
         if kind == lib.MP_EXITED:
@@ -290,15 +265,11 @@ class Shim:
             for fd in fds:
                 os.close(fd)
             if kind == lib.MP_LAUNCHED:
-                self.on_started(_process(message, ()))
+                self.on_started(process)
             elif kind == lib.MP_FAILED:
                 self.on_failed(process)
             return
-        if lost:
-            for fd in fds:
-                os.close(fd)
-            future.set_exception(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-        elif kind == lib.MP_LAUNCHED:
+        if kind == lib.MP_LAUNCHED:
             future.set_result([process])
         elif kind == lib.MP_FAILED:
             future.set_exception(LaunchFailed(message.step, message.status, message.detail))

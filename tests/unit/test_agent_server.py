@@ -17,7 +17,6 @@ import pytest
 
 from minipod.agent import server as module
 from minipod.agent.server import MAX_REQUEST, Call, Server
-from minipod.config import Config
 from minipod.errors import MinipodError, NotFound, UsageError
 
 
@@ -31,7 +30,7 @@ class Bench:
         self.cancelled: list[str] = []
         self.begun = asyncio.Event()
         self.server = Server(
-            Config(run_dir=str(path.parent)),
+            str(path),
             {
                 "echo": self.echo,
                 "count": self.count,
@@ -426,7 +425,7 @@ async def test_a_stale_socket_gives_way_and_a_long_path_is_fine(tmp_path: Path) 
     deep = tmp_path / ("d" * 120)  # sun_path has 108 bytes
     deep.mkdir()
     path = deep / "agent.sock"
-    first = Server(Config(run_dir=str(deep)), {})
+    first = Server(str(path), {})
     first.listen()
     second = Bench(path)
     second.server.listen()
@@ -441,19 +440,10 @@ async def test_a_stale_socket_gives_way_and_a_long_path_is_fine(tmp_path: Path) 
     assert not path.exists()
 
 
-async def test_settings_that_the_agent_does_not_have_are_told(bench: Bench, client: Client) -> None:
-    settings = {"bridge": "other0", "run_dir": str(bench.path.parent), "unheard_of": "x"}
-    await client.ask(verb="echo", config=settings)
-    told = await client.line()
-    assert told
-    assert "--bridge other0 is ignored: the agent runs with minipod0" in told["warning"]
-    assert "done" in await client.answer()
-
-
 async def test_the_umask_is_as_it_was(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        server = Server(Config(run_dir=str(tmp_path)), {})
+        server = Server(str(tmp_path / "s"), {})
         server.listen()
         assert os.umask(0o027) == 0o027
         await server.close()

@@ -107,7 +107,6 @@ class FakeAgent:
             if not data:
                 return
             request = json.loads(data)
-            self.settings = request.pop("config")
             self.requests.append(request)
             talk = Conversation(sock, request, fds)
             verb = request["verb"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -136,30 +135,6 @@ async def test_answers_find_their_requests(played: Played) -> None:
     played.tell("OK", serial=first.serial)
     assert await one is True
     assert await two is False
-
-
-async def test_a_slow_shim_gets_all_requests(played: Played) -> None:
-    """More requests than its socket holds: they wait, and none is lost."""
-    count = 500
-    tasks = [asyncio.ensure_future(played.shim.signal(f"{i}/0", 15)) for i in range(count)]
-    await asyncio.sleep(0)
-    for _ in range(count):
-        request, _ = await played.request()
-        answered = False
-        while not answered:
-            with contextlib.suppress(BlockingIOError):  # its own socket is full: let us read it
-                played.tell("OK", serial=request.serial)
-                answered = True
-            await asyncio.sleep(0)
-    assert await asyncio.gather(*tasks) == [True] * count
-
-
-async def test_requests_that_wait_end_with_the_connection(played: Played) -> None:
-    tasks = [asyncio.ensure_future(played.shim.signal(f"{i}/0", 15)) for i in range(1000)]
-    await asyncio.sleep(0)
-    played.shim.close()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(result is False or isinstance(result, ConnectionResetError) for result in results)
 
 
 async def test_the_state_is_a_list_and_its_end(played: Played) -> None:

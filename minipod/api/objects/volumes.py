@@ -126,7 +126,8 @@ FIELDS: Tables = {
         "mode": yes("int", "The directory's mode, 0 to 01777. Default 0777."),
         "sizeLimit": yes(
             "quantity",
-            "The size of a volume in memory or huge pages; in memory at most the pod's memory limit.",
+            "The size of a volume in memory or huge pages; in memory at most the pod's memory limit. On disk: a pod "
+            "that takes up more there is evicted.",
         ),
     },
     "HostPathVolumeSource": {"path": yes(), "type": yes()},

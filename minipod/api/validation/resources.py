@@ -15,7 +15,7 @@ from minipod.api.amounts import HUGEPAGES, at_pod_level
 from minipod.api.names import qualified_name
 from minipod.api.objects import Container, ContainerResizePolicy, Pod, PodSpec, ResourceRequirements
 from minipod.api.problems import NOT_HONOURED, Report, did_you_mean
-from minipod.api.quantity import format_quantity, parse_quantity
+from minipod.api.quantity import parse_quantity
 from minipod.api.validation.rules import one_of, unique
 from minipod.api.yaml import join, shown
 
@@ -136,14 +136,14 @@ def _pod_beside_containers(spec: PodSpec, report: Report) -> None:
             if kind == "limits" and not name.startswith(HUGEPAGES):
                 continue  # limits may add up to more than the pod's
             if name in declared and parse_quantity(declared[name]) < total:
-                text = format_quantity(total, binary=name != "cpu")
+                text = amounts.text(name, total)
                 what = (
                     f"{declared[name]} is less than the {kind} of the containers together, {text}"
                 )
                 report.error(join(f"spec.resources.{kind}", name), what)
     for field, containers in (
         ("containers", spec.containers),
-        ("initContainers", amounts.init_containers(pod)),
+        ("initContainers", pod.spec.init_containers),
     ):
         for index, container in enumerate(containers):
             for name, text in container.resources.limits.items():

@@ -15,7 +15,7 @@ from minipod.api.objects import (
     PersistentVolumeClaimVolumeSource,
     Volume,
 )
-from minipod.api.problems import NOT_HONOURED, Report
+from minipod.api.problems import Report
 from minipod.api.quantity import parse_bytes
 from minipod.api.validation.claims import check_claim_spec, check_template_metadata
 from minipod.api.validation.files import check_files
@@ -115,9 +115,6 @@ def _empty_dir(source: EmptyDirVolumeSource, path: str, report: Report) -> None:
         one_of(report, f"{path}.medium", medium, ("Memory", "HugePages"))
     if size_limit is not None and size_limit.startswith("-"):
         report.error(f"{path}.sizeLimit", "must be 0 or more")
-    elif size_limit is not None and not medium:
-        what = "it works with medium: Memory only, remove it or set that"
-        report.error(f"{path}.sizeLimit", f"{NOT_HONOURED} for a directory on disk: {what}")
     if mode is not None and not 0 <= mode <= _MAX_MODE:
         report.error(f"{path}.mode", f"must be 0 to 0{_MAX_MODE:o}, not {mode} (0{mode:o})")
 
