@@ -33,7 +33,7 @@ def resize(
     ] = "",
     namespace: Namespace = None,
 ) -> None:
-    """Change requests and limits of a running container, without a restart unless its resizePolicy wants one."""
+    """Change the requests and limits of a running container."""
     from minipod.cli.args import pod_name
     from minipod.cli.client import call
     from minipod.cli.output import say, warn
