@@ -24,7 +24,7 @@ from minipod.network import nft
 from minipod.network.addresses import AddressPool
 from minipod.network.bridge import HostLinks
 from minipod.network.elements import ElementSocket
-from minipod.pods import manager, worker
+from minipod.pods import containers, manager, worker
 from minipod.runtime import cgroups, runtime
 from minipod.runtime.shim import Shim
 
@@ -39,6 +39,7 @@ ACTS = (
     (runtime.Runtime, "_host_step _attach"),
     (Shim, "start _request"),
     (worker, "remove_tree"),
+    (containers, "remove_tree"),
     (manager, "remove_tree"),
     (runtime, "remove_tree"),
     (Call, "finish event"),

@@ -92,6 +92,7 @@ def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
             status.get("initContainerStatuses", []),
         ),
         *_containers("Containers", spec.get("containers", []), status.get("containerStatuses", [])),
+        *_gates(spec.get("readinessGates", []), status.get("conditions", [])),
         *_conditions(status.get("conditions", [])),
         *volumes(spec.get("volumes", [])),
         pair("QoS Class", status.get("qosClass"), 17),
@@ -292,6 +293,16 @@ def _mounts(mounts: Sequence[Json]) -> list[str]:
             f"{_STEP}{mount.get('mountPath')} from {mount.get('name')} ({','.join(options)})"
         )
     return lines
+
+
+def _gates(gates: Sequence[Json], conditions: Sequence[Json]) -> list[str]:
+    if not gates:
+        return []
+    found = {condition["type"]: condition["status"] for condition in conditions}
+    names = [str(gate.get("conditionType")) for gate in gates]
+    width = max(map(len, names)) + 2
+    lines = ["Readiness Gates:", f"{_STEP}{'Type':<{width}}Status"]
+    return lines + [f"{_STEP}{name:<{width}}{found.get(name, NONE)}" for name in names]
 
 
 def _conditions(conditions: Sequence[Json]) -> list[str]:

@@ -229,9 +229,8 @@ class Foreground:
         words = f"{pod.name}: {summary.status}"
         if summary.status == "Running" and status.get("podIP"):
             words += f" {status['podIP']}"
-        waiting = (
-            c.get("state", {}).get("waiting") or {} for c in status.get("containerStatuses", [])
-        )
+        every = (*status.get("initContainerStatuses", []), *status.get("containerStatuses", []))
+        waiting = (c.get("state", {}).get("waiting") or {} for c in every)
         messages = [w["message"] for w in waiting if w.get("message")]
         return f"{words}: {messages[0]}" if messages else words
 

@@ -58,23 +58,49 @@ def mortal(instance: Instance) -> Iterator[subprocess.Popen[bytes]]:
         (instance.base / "limit").unlink(missing_ok=True)
 
 
+PLAIN = node.manifest("one")
+"""A pod of one container."""
+
+FULL = node.manifest(
+    "one",
+    initContainers=[
+        {
+            "name": "init",
+            "command": ["sh", "-c", "echo x >> /data/runs"],
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        },
+        {"name": "side", "command": node.FOREVER, "restartPolicy": "Always"},
+    ],
+    volumes=[{"name": "data", "emptyDir": {}}],
+    containers=[
+        {
+            "name": "c",
+            "command": node.FOREVER,
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        }
+    ],
+)
+"""A pod with an init container and a sidecar."""
+
+
 def is_alone(instance: Instance, pod: node.Json) -> None:
-    """A pod has one shim, one pause process and one run of its container, and nobody else lives."""
+    """A pod has one shim, one pause process and one run of its containers, and nobody else lives."""
     node.init(instance, pod)
     node.pause(instance, pod)
     own = [p for p in instance.processes() if p.comm != "minipod-agent" and p.state != "Z"]
-    ours = {p.pid for part in ("sandbox", "c") for p in node.members(instance, pod, part)}
+    parts = ("sandbox", "c", "side")
+    ours = {p.pid for part in parts for p in node.members(instance, pod, part)}
     assert {p.pid for p in own} == ours | set(node.shims(instance))
 
 
-def die_creating(instance: Instance, limit: int) -> tuple[bool, bool]:
+def die_creating(instance: Instance, wanted: node.Json, limit: int) -> tuple[bool, bool]:
     """Create a pod with an agent that dies after act *limit*; whether it was acknowledged, and whether it died."""
     acknowledged = False
     with mortal(instance) as agent:
         finish_deletion(instance)
         (instance.base / "limit").write_text(str(limit))
         try:
-            node.create(instance, node.manifest("one"))
+            node.create(instance, wanted)
             acknowledged = True
             node.wait_for(instance, "one", node.ready)
         except (MinipodError, AssertionError):
@@ -90,8 +116,12 @@ def die_deleting(instance: Instance, limit: int, acknowledged: bool) -> bool:
         if not found:
             return True
         pod = node.wait_for(instance, "one", node.ready)
-        assert node.container(pod)["restartCount"] == 0
+        status = pod["status"]
+        every = [*status.get("initContainerStatuses", []), *status["containerStatuses"]]
+        assert [each["restartCount"] for each in every] == [0] * len(every)
         is_alone(instance, pod)
+        if len(every) > 1:
+            assert instance.exec("one", "cat", "/data/runs").stdout == "x\n", "done once"
         (instance.base / "limit").write_text(str(limit))
         try:
             node.delete(instance, "one", grace=0)
@@ -110,15 +140,20 @@ def finish_deletion(instance: Instance) -> None:
     assert node.left(instance) == []
 
 
-def test_agent_killed_after_every_act(pods: Instance) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "stride"),
+    [(PLAIN, 1), (FULL, 5)],
+    ids=["every act", "every fifth act of a full pod"],
+)
+def test_agent_killed_after_every_act(pods: Instance, wanted: node.Json, stride: int) -> None:
     pods.cli("agent", "stop")
     died, limit = True, 0
     while died:
-        limit += 1
-        acknowledged, creating = die_creating(pods, limit)
+        limit += stride
+        acknowledged, creating = die_creating(pods, wanted, limit)
         deleting = die_deleting(pods, limit, acknowledged)
         died = creating or deleting
-        assert limit < 100, "it never comes to an end"
+        assert limit < 200, "it never comes to an end"
     assert limit > 30, "that was too easy"
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from minipod.api.objects import Container, ContainerRestartRule
-from minipod.api.problems import Report
+from minipod.api.problems import NOT_HONOURED, Report
 from minipod.api.validation.rules import clean, one_of, under_proc
 from minipod.api.yaml import shown
 
@@ -30,6 +30,9 @@ def check_restart(container: Container, path: str, report: Report) -> None:
 def _rule(rule: ContainerRestartRule, path: str, report: Report) -> None:
     if not rule.action:
         report.error(f"{path}.action", "missing, and required: Restart")
+    elif rule.action == "RestartAllContainers":
+        what = "use Restart, each container is started again on its own"
+        report.error(f"{path}.action", f"{rule.action} is {NOT_HONOURED}: {what}")
     else:
         one_of(report, f"{path}.action", rule.action, ("Restart",))
     if rule.exit_codes is None:
