@@ -13,7 +13,7 @@ import resource
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,7 @@ def expected_mounts(instance: Instance, pod: Json) -> dict[str, tuple[str, str, 
     found |= {f"/sys/fs/cgroup/{name}": ("cgroup", quiet_ro, "/") for name in v1}
     for name in ("hosts", "resolv.conf", "hostname"):
         found[f"/etc/{name}"] = ("tmpfs", quiet, f"/files/{name}")
+    found["/dev/termination-log"] = ("tmpfs", quiet, "/c0.0")
     for path in MASKED:
         if os.path.isdir(path):
             found[path] = ("tmpfs", quiet_ro, "/")
@@ -292,7 +293,9 @@ def test_devices(report: Json) -> None:
         "ptmx": "pts/ptmx",
     }
     assert {n for n, e in dev.items() if e["type"] == "dir"} == {"pts", "shm", "mqueue"}
-    assert len(dev) == 14
+    log = dev["termination-log"]
+    assert (log["type"], log["mode"]) == ("file", 0o666), "for every user"
+    assert len(dev) == 15
     assert all((e["uid"], e["gid"]) == (0, 0) for e in dev.values())
 
 
@@ -590,3 +593,80 @@ def test_etc_as_a_link_is_harmless(shared_instance: Instance, images: Images, ta
         assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
     assert before == {path: Path(path).read_bytes() for path in before}
     assert set(os.listdir("/etc")) == entries
+
+
+# ---- other postures: exactly what differs ---------------------------------------------------------------------
+
+ALL = int(status(os.getpid())["CapEff"], 16)
+
+
+@dataclass(frozen=True)
+class Posture:
+    """How a security context differs from the default container."""
+
+    context: Json
+    capabilities: tuple[str, str] = (CAPABILITIES, CAPABILITIES)  # effective, bounding
+    seccomp: tuple[str, str] = ("2", "0")  # mode, no_new_privs
+    user: int = 0
+    changed: dict[str, str] = field(default_factory=dict)  # targets with other options
+    gone: tuple[str, ...] = ()
+
+
+QUIET, QUIET_RO = "rw,nosuid,nodev,noexec,relatime", "ro,nosuid,nodev,noexec,relatime"
+CGROUPS = [
+    f"/sys/fs/cgroup/{path.name}"
+    for kind, path, options in features.cgroup_mounts()
+    if kind == "cgroup" and options & {"cpu", "cpuacct", "memory", "pids", "devices"}
+]
+POSTURES = {
+    "privileged": Posture(
+        {"privileged": True},
+        (f"{ALL:016x}", f"{ALL:016x}"),
+        ("0", "0"),
+        changed=dict.fromkeys(("/sys", "/sys/fs/cgroup", *CGROUPS), QUIET),
+        gone=(*MASKED, *READ_ONLY),
+    ),
+    "non-root": Posture({"runAsUser": 4321}, (NONE, CAPABILITIES), user=4321),
+    "no-new-privileges": Posture({"allowPrivilegeEscalation": False}, seccomp=("2", "1")),
+    "read-only-root": Posture(
+        {"readOnlyRootFilesystem": True},
+        changed={"/": "ro,relatime", "/etc/hostname": QUIET_RO, "/etc/resolv.conf": QUIET_RO},
+    ),
+    "unconfined": Posture({"seccompProfile": {"type": "Unconfined"}}, seccomp=("0", "0")),
+    "no-capabilities": Posture({"capabilities": {"drop": ["ALL"]}}, (NONE, NONE)),
+}
+
+
+@pytest.mark.parametrize("name", POSTURES)
+def test_posture(shared_instance: Instance, name: str) -> None:
+    posture = POSTURES[name]
+    shared_instance.start_pod(name, {"securityContext": posture.context})
+    reports = [
+        json.loads(shared_instance.first_line(name)),
+        shared_instance.probe(name, "report"),
+    ]
+    expected = expected_mounts(shared_instance, shared_instance.pod(name))
+    shared_instance.delete(name)
+    for target, options in posture.changed.items():
+        kind, _, root = expected[target]
+        expected[target] = (kind, options, root)
+    expected = {target: what for target, what in expected.items() if target not in posture.gone}
+    for found in reports:
+        effective, bounding = posture.capabilities
+        assert found["caps"] == {
+            "inheritable": NONE,
+            "permitted": effective,
+            "effective": effective,
+            "bounding": bounding,
+            "ambient": NONE,
+        }
+        mode, forbidden = posture.seccomp
+        filters = "1" if mode == "2" else "0"
+        assert found["seccomp"] == {"mode": mode, "filters": filters, "no_new_privs": forbidden}
+        assert found["ids"]["uids"] == [posture.user] * 3
+        mounts = {m["target"]: (m["type"], m["options"], m["root"]) for m in found["mounts"]}
+        assert mounts == expected
+        assert all(m["propagation"] == [] for m in found["mounts"])
+        devices = {n for n, e in found["dev"].items() if e["type"] in ("char", "block")}
+        own = {"null", "zero", "full", "random", "urandom", "tty"}
+        assert (devices - own != set()) == (name == "privileged")
