@@ -119,7 +119,7 @@ class Agent:
         network = await Network.open(config)
         self._home = scope.find(facts, config.cgroup_parent)
         facts = replace(
-            facts,
+            scope.delegated(facts, self._home),
             protects_memory=not self._home.unit,
             single_process_oom_kill=config.single_process_oom_kill == "true",
         )

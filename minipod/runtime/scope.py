@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minipod.errors import MinipodError
@@ -64,6 +64,22 @@ def find(facts: Facts, parent: str) -> Home:
     return Home(
         f"{path}/{parent.strip('/')}", unit, f"{hierarchy.directory}/{path}/shims/cgroup.procs"
     )
+
+
+def delegated(facts: Facts, home: Home) -> Facts:
+    """Return *facts* with those controllers of cgroup2 only that reach the pods' parent: systemd keeps hugetlb."""
+    hierarchies = []
+    for hierarchy in facts.hierarchies:
+        place = Path(hierarchy.directory, home.parent)
+        if hierarchy.version == 2 and hierarchy.controllers:
+            while not (control := place / "cgroup.controllers").exists() and place.parent != place:
+                place = place.parent
+            have = control.read_text().split() if control.exists() else []
+            controllers = tuple(name for name in hierarchy.controllers if name in have)
+            hierarchies.append(replace(hierarchy, controllers=controllers))
+        else:
+            hierarchies.append(hierarchy)
+    return replace(facts, hierarchies=tuple(hierarchies))
 
 
 def _existing(unit: str, directory: str) -> str:

@@ -111,3 +111,17 @@ def test_a_scope_is_released_by_its_name(tmp_path: Path, facts: Facts) -> None:
     assert systemd.calls() == []
     scope.release(expected(tmp_path))
     assert systemd.calls() == ["systemctl stop minipod.scope"]
+
+
+def test_only_what_reaches_the_scope_is_used(tmp_path: Path) -> None:
+    """systemd hands down cpu, memory and pids, whatever else the kernel has."""
+    mount, v1 = tmp_path / "cgroup2", Hierarchy("/sys/fs/cgroup/cpu", ("cpu",), 1)
+    (mount / PATH).mkdir(parents=True)
+    (mount / "cgroup.controllers").write_text("cpu io memory hugetlb pids\n")
+    (mount / PATH / "cgroup.controllers").write_text("cpu memory pids\n")
+    known = ("cpu", "memory", "hugetlb", "pids")
+    facts = Facts((Hierarchy(str(mount), known, 2), v1), 0)
+    within = scope.delegated(facts, Home(f"{PATH}/minipod", "minipod.scope"))
+    assert [h.controllers for h in within.hierarchies] == [("cpu", "memory", "pids"), ("cpu",)]
+    alone = scope.delegated(facts, Home("minipod"))
+    assert alone == facts, "the parent is not there yet: what its own will have counts"

@@ -167,6 +167,69 @@ def test_limits_and_privileges(vm: Vm, run: Callable[..., dict[str, Any]]) -> No
     assert notes == [], "this machine lacks nothing"
 
 
+def weight(vm: Vm, cgroup: str) -> int:
+    return int(vm.sh(f"cat {cgroup}/cpu.weight"))
+
+
+def test_classes_and_memory_on_cgroup2(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    resources = {
+        "requests": {"cpu": "100m", "memory": "32Mi"},
+        "limits": {"memory": "64Mi"},
+    }
+    pod = run("burst", "sleep", "1000", resources=resources)
+    run("best", "sleep", "1000")
+    expected = {
+        "cpu.weight": "17",
+        "cpu.max": "max 100000",
+        "memory.min": str(32 << 20),
+        "memory.high": str(int(60.8 * (1 << 20)) // 4096 * 4096),
+        "memory.max": str(64 << 20),
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+    }
+    for name, value in expected.items():
+        assert vm.sh(f"cat {pod_cgroup(pod)}/c.0/{name}").strip() == value, name
+    assert pod_cgroup(pod).startswith(f"{SCOPE}/minipod/burstable/pod")
+    assert weight(vm, f"{SCOPE}/minipod/burstable") == 17
+    assert weight(vm, f"{SCOPE}/minipod/besteffort") == 1
+    assert weight(vm, f"{SCOPE}/minipod") >= 100, "all pods weigh what the machine has"
+    assert vm.sh(f"cat {SCOPE}/minipod/memory.min").strip() == str(32 << 20)
+    conditions = {c["type"]: c for c in pod["status"]["conditions"]}
+    assert "below systemd's slices" in conditions["minipod.dev/Degraded"]["message"]
+
+
+def test_out_of_memory_ends_the_whole_container(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    """memory.oom.group: the shell that waits for the one who took too much does not go on without it."""
+    limits = {"cpu": "1", "memory": "32Mi"}
+    script = "tail /dev/zero & wait; sleep 1000"
+    run("group", "sh", "-c", script, resources={"limits": limits})
+    until(lambda: bool(get(vm, "group")["status"]["phase"] == "Failed"), "all of it is killed")
+    state = get(vm, "group")["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (state["reason"], state["exitCode"]) == ("OOMKilled", 137)
+
+
+def test_resize_on_cgroup2(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    resources = {
+        "requests": {"cpu": "100m", "memory": "16Mi"},
+        "limits": {"cpu": "500m", "memory": "64Mi"},
+    }
+    pod = run("resized", "sleep", "1000", resources=resources)
+    vm.run("minipod", "resize", "resized", "--limits", "cpu=250m,memory=32Mi")
+    for place in (pod_cgroup(pod), f"{pod_cgroup(pod)}/c.0"):
+        assert vm.sh(f"cat {place}/memory.max").strip() == str(32 << 20)
+        assert vm.sh(f"cat {place}/cpu.max").strip() == "25000 100000"
+    high = int(30.4 * (1 << 20)) // 4096 * 4096
+    assert vm.sh(f"cat {pod_cgroup(pod)}/c.0/memory.high").strip() == str(high)
+    # Guaranteed in memory: nothing is slowed down any more. The class stays, for cpu.
+    vm.run("minipod", "resize", "resized", "--requests", "memory=32Mi")
+    assert vm.sh(f"cat {pod_cgroup(pod)}/c.0/memory.high").strip() == "max"
+    assert vm.sh(f"cat {pod_cgroup(pod)}/memory.min").strip() == str(32 << 20)
+    status = get(vm, "resized")["status"]["containerStatuses"][0]
+    assert status["restartCount"] == 0
+    assert status["resources"]["limits"] == {"cpu": "250m", "memory": "32Mi"}
+    assert "resized" in vm.run("minipod", "top", "pods").stdout
+
+
 def test_processes_are_born_in_their_cgroup(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
     run("born", "sleep", "1000")
     script = """
