@@ -247,3 +247,45 @@ def test_quality_of_service(pod: Json, containers: list[Json], expected: str) ->
 )
 def test_quantities_as_text(text: str, binary: bool, expected: str) -> None:
     assert format_quantity(parse_quantity(text), binary=binary) == expected
+
+
+# ---- init containers and sidecars ---------------------------------------------------------------------------------
+
+
+def init(name: str, request: str, *, sidecar: bool = False) -> Json:
+    container = {"name": name, "image": "i", "resources": {"requests": {"cpu": request}}}
+    return {**container, "restartPolicy": "Always"} if sidecar else container
+
+
+@pytest.mark.parametrize(
+    ("inits", "expected"),
+    [
+        ([], "1"),
+        ([init("small", "500m")], "1"),  # it runs alone, before the others
+        ([init("large", "3")], "3"),
+        ([init("a", "3"), init("b", "2")], "3"),  # one after the other
+        ([init("side", "500m", sidecar=True)], "1.5"),  # it stays beside the others
+        ([init("side", "500m", sidecar=True), init("large", "3")], "3.5"),
+        ([init("large", "3"), init("side", "500m", sidecar=True)], "3"),
+        ([init("one", "1", sidecar=True), init("two", "1", sidecar=True)], "3"),
+    ],
+)
+def test_what_a_pod_needs_is_the_most_at_any_time(inits: list[Json], expected: str) -> None:
+    made = load({"requests": {"cpu": "1"}}, initContainers=inits)
+    assert amounts.of_pod(made, "requests")["cpu"] == Decimal(expected)
+
+
+def test_init_containers_count_for_the_class() -> None:
+    guaranteed = both(cpu="1", memory="1Gi")
+    bare = {"name": "init", "image": "i"}
+    assert qos_class(load(guaranteed, initContainers=[bare])) == "Burstable"
+    same = {**bare, "resources": guaranteed}
+    assert qos_class(load(guaranteed, initContainers=[same])) == "Guaranteed"
+    assert qos_class(load({}, initContainers=[same])) == "Burstable"
+    assert not amounts.declares_for_all(load(guaranteed, initContainers=[bare]), "memory")
+
+
+def test_an_init_container_may_not_use_more_than_the_pod() -> None:
+    large = {"name": "init", "image": "i", "resources": both(memory="2Gi")}
+    words = refusal({}, pod=both(memory="1Gi"), initContainers=[large])
+    assert any("spec.initContainers[0].resources.limits.memory: 2Gi is above" in w for w in words)

@@ -359,6 +359,16 @@ def test_memory_that_the_pod_asks_for_beyond_its_containers_is_shared() -> None:
     assert oom_score_adj(whole, none, 8 * GIB) == 1000 - 125
 
 
+def test_a_sidecar_is_not_killed_before_those_that_it_serves() -> None:
+    side = one({}, {"memory": "1Gi"}, name="side")
+    side.restart_policy = "Always"
+    large, larger = one({}, {"memory": "4Gi"}), one({}, {"memory": "6Gi"}, name="larger")
+    whole = pod(large, larger, init_containers=[side])
+    assert oom_score_adj(whole, side, 8 * GIB) == oom_score_adj(whole, large, 8 * GIB) == 500
+    regular = one({}, {"memory": "1Gi"}, name="side")
+    assert oom_score_adj(pod(large, init_containers=[regular]), regular, 8 * GIB) == 875
+
+
 @given(st.integers(0, 1 << 50), st.integers(1 << 20, 1 << 45))
 def test_burstable_stays_between_guaranteed_and_best_effort(request: int, memory: int) -> None:
     app = one({}, {"memory": str(request), "cpu": "1"})
