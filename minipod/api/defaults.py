@@ -37,6 +37,8 @@ def fill_defaults(pod: Pod) -> None:
     for volume in pod.spec.volumes:
         if not volume.sources():
             volume.empty_dir = EmptyDirVolumeSource()
+        if image := volume.image:
+            image.pull_policy = image.pull_policy or _pull_policy(image.reference)
     fill_requests(pod)
 
 

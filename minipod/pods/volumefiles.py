@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from minipod.api import ConfigMap, Secret, Volume, members
+from minipod.api.objects import ImageVolumeSource
 from minipod.errors import MinipodError, NotFound
 from minipod.plan.resources import allocatable
 from minipod.pods import resolve
@@ -36,7 +37,8 @@ class VolumeFiles:
     def __init__(self, core: PodCore) -> None:
         self._core = core
         self._volumes = [volume for volume in core.pod.spec.volumes if volume.files]
-        self._has_images = any(volume.image for volume in core.pod.spec.volumes)
+        self._images = [volume.image for volume in core.pod.spec.volumes if volume.image]
+        self._told = False
         self._sandbox = -1
         self._placed: set[str] = set()
         self._seen: dict[str, list[object]] = {}
@@ -131,16 +133,35 @@ class VolumeFiles:
         return found if isinstance(found, ConfigMap | Secret) else None
 
     def _images_are_there(self) -> bool:
-        if not self._has_images:
-            return True
-        try:
-            resolve.volume_images(self._core.pod, self._core.tools.images)
-        except NotFound as error:
-            self._complain("", "ErrImageNeverPull", str(error))
+        missing = None
+        for image in self._images:
+            try:
+                resolve.find_reference(self._core.tools.images, image.reference)
+            except NotFound as error:
+                missing = missing or self._cannot_pull(image, error)
+        self._tell_containers(missing)
+        if missing:
             self.next_try = self._core.now() + RETRY
-            return False
-        self._complained.pop("", None)
-        return True
+        return not missing
+
+    def _cannot_pull(self, image: ImageVolumeSource, error: NotFound) -> tuple[str, str]:
+        """Say that an image is not there, in the kubelet's words; return reason and message of the containers."""
+        name = image.reference
+        if image.pull_policy == "Never":
+            words = f'Container image "{name}" is not present with pull policy of Never'
+            self._complain(name, "ErrImageNeverPull", words)
+            return "ErrImageNeverPull", words
+        self._complain(name, "Failed", f'Failed to pull image "{name}": {error}')
+        return "ErrImagePull", str(error)
+
+    def _tell_containers(self, missing: tuple[str, str] | None) -> None:
+        """Have the containers say what they wait for; or that they wait for it no more."""
+        if not missing and not self._told:
+            return
+        self._told = missing is not None
+        for record in self._core.record.containers:
+            if record.state == "waiting" and record.next_start is not None:
+                record.reason, record.message = missing or ("ContainerCreating", "")
 
     def _complain(self, about: str, reason: str, words: str) -> None:
         """Tell what is missing, once, until something else is."""

@@ -576,3 +576,29 @@ def test_a_neighbour_with_power_over_the_pod_has_none_over_the_host(node: Instan
         assert len(node.probe("p", "list", "/v")) == 4
         assert (outside / "key").read_text() == "the host's"
         assert os.listdir(outside) == ["key"]
+
+
+def test_changed_labels_and_annotations_appear(node: Instance) -> None:
+    def fact(path: str, field: str) -> Json:
+        return {"path": path, "fieldRef": {"fieldPath": field}}
+
+    items = [fact("key", "metadata.labels['app']"), fact("all", "metadata.annotations")]
+    watching = at(name="c0", image="localhost/test:1", command=["/probe", "watch", "/v", "/v/key"])
+
+    def pod(app: str, **annotations: str) -> Json:
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "p", "labels": {"app": app}, "annotations": annotations},
+            "spec": {"containers": [watching], **volume(downwardAPI={"items": items})},
+        }
+
+    apply(node, pod("first", note="1"))
+    node.wait("p", "condition=Ready")
+    with said(node, "p") as lines:
+        assert next(lines) == READY
+        apply(node, pod("second", note="1"))
+        while (line := next(lines)) != now("second"):  # minipod's own annotation may come first
+            assert line == now("first")
+    apply(node, pod("second", note="2"))
+    node.exec("p", "sh", "-c", "until grep 'note=.2' /v/all; do sleep 0.01; done")

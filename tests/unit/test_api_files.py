@@ -159,6 +159,15 @@ def test_defaults() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "policy"), [("a", "Always"), ("a:latest", "Always"), ("a:1", "IfNotPresent")]
+)
+def test_when_an_image_is_pulled(reference: str, policy: str) -> None:
+    (one,) = loaded(f"image: {{reference: '{reference}'}}").spec.volumes
+    assert one.image is not None
+    assert one.image.pull_policy == policy
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "configMap: {name: c, items: [{key: a, path: x}, {key: b, path: x}]}",

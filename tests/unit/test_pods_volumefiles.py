@@ -317,12 +317,40 @@ async def test_a_new_sandbox_has_the_files_again(world: World, disk: Disk) -> No
     assert disk.text("v/a") == "1"
 
 
-async def test_an_image_that_was_removed_by_force(world: World) -> None:
-    pod = one_container(volumes=[volume(image={"reference": "gone"})])
-    worker = await world.run(pod)
-    assert world.reasons() == ["ErrImageNeverPull"]
-    assert world.log == []
+@pytest.mark.parametrize(
+    ("policy", "reason", "event", "words"),
+    [
+        (
+            "Never",
+            "ErrImageNeverPull",
+            "ErrImageNeverPull",
+            'Container image "gone" is not present',
+        ),
+        (
+            "IfNotPresent",
+            "ErrImagePull",
+            "Failed",
+            'Failed to pull image "gone": image gone is not',
+        ),
+    ],
+)
+async def test_an_image_that_is_missing(
+    world: World, policy: str, reason: str, event: str, words: str
+) -> None:
+    source = {"reference": "gone", "pullPolicy": policy}
+    worker = await world.run(one_container(volumes=[volume(image=source)]))
+    assert world.reasons() == [event]
+    assert words in world.store.events[-1][2]
+    assert (world.log, of(worker).reason) == ([], reason)
+    world.images["gone"] = world.images["img"]
+    worker.image_came()
+    await world.settle()
+    assert of(worker).state == "running"
+    assert worker.record.volume_images == {"v": "sha256:i"}
+
+
+async def test_an_image_that_nobody_tells_of(world: World) -> None:
+    worker = await world.run(one_container(volumes=[volume(image={"reference": "gone"})]))
     world.images["gone"] = world.images["img"]
     await world.advance(worker, volumefiles.RETRY)
     assert of(worker).state == "running"
-    assert worker.record.volume_images == {"v": "sha256:i"}
