@@ -350,6 +350,21 @@ def test_ids_that_it_does_not_have(shared_instance: Instance) -> None:
     assert "id 65536 does not exist" in waiting["message"]
 
 
+def test_a_filesystem_that_cannot_map_ids_is_named(shared_instance: Instance) -> None:
+    """sysfs has no idmapped mounts: never is a volume shown with the host's own ids instead."""
+    pod = shared_instance.run_pod(
+        "unmapped",
+        {"volumeMounts": [{"name": "v", "mountPath": "/v"}]},
+        volumes=[{"name": "v", "hostPath": {"path": "/sys/kernel"}}],
+        hostUsers=False,
+    )
+    shared_instance.delete("unmapped")
+    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
+    assert "open_tree /sys/kernel (rbind,idmap)" in ended["message"]
+    assert "this filesystem cannot map ids" in ended["message"]
+
+
 def test_files_of_users_that_it_does_not_have_are_nobodys(
     shared_instance: Instance, images: Images
 ) -> None:
