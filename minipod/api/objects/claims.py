@@ -87,12 +87,18 @@ FIELDS: Tables = {
         "kind": yes(doc="PersistentVolumeClaim."),
         "metadata": yes("ObjectMeta", doc="Name, namespace, labels and annotations."),
         "spec": yes("PersistentVolumeClaimSpec", doc="What the volume must be like."),
-        "status": inert("object", OURS),
+        "status": inert("object", OURS, doc="What became of the claim."),
     },
     "PersistentVolumeClaimSpec": {
         "accessModes": yes("[str]", MODES_DOC),
-        "dataSource": no("TypedLocalObjectReference", _NO_COPY),
-        "dataSourceRef": no("TypedObjectReference", _NO_COPY),
+        "dataSource": no(
+            "TypedLocalObjectReference", _NO_COPY, doc="What the new volume is filled from."
+        ),
+        "dataSourceRef": no(
+            "TypedObjectReference",
+            _NO_COPY,
+            doc="What the new volume is filled from, in any API group.",
+        ),
         "resources": yes(
             "VolumeResourceRequirements", "How much storage: requests.storage. It can grow later."
         ),
@@ -104,7 +110,9 @@ FIELDS: Tables = {
             doc="Only PersistentVolumes of this class are bound. When none fits, minipod makes a directory "
             'below its root directory, whatever the class; except for "", which takes only what is there.'
         ),
-        "volumeAttributesClassName": no("str", NO_ATTRIBUTES),
+        "volumeAttributesClassName": no(
+            "str", NO_ATTRIBUTES, doc="The class of attributes, to be changed by a driver."
+        ),
         "volumeMode": yes(doc=VOLUME_MODE_DOC),
         "volumeName": yes(
             doc="The PersistentVolume to bind, and no other. Set when the claim is bound."

@@ -51,8 +51,16 @@ class Container(Object):
 
 FIELDS: Tables = {
     "Container": {
-        "args": yes("[str]"),
-        "command": yes("[str]"),
+        "args": yes(
+            "[str]",
+            doc="The arguments, in the place of the image's CMD. $(NAME) is replaced by the value of a variable, "
+            "$$ is $.",
+        ),
+        "command": yes(
+            "[str]",
+            doc="The program with its first arguments, in the place of the image's ENTRYPOINT; the image's CMD "
+            "is not used then. No shell is involved.",
+        ),
         "env": yes(
             "[EnvVar]",
             doc="Variables, in order; they override those of envFrom and of the image. Of two with one name the last "
@@ -63,7 +71,9 @@ FIELDS: Tables = {
             doc="Sources of many variables: every key of a ConfigMap or Secret becomes one. Of two sources with one "
             "key the last counts.",
         ),
-        "image": yes(),
+        "image": yes(
+            doc="The image: registry/name:tag or @digest; short names are read as Docker does."
+        ),
         "imagePullPolicy": yes(
             doc="When the image is fetched: Always, IfNotPresent or Never. Default: Always for the tag latest or no "
             "tag, else IfNotPresent. What is in the image store is used, there is nowhere else to fetch from."
@@ -75,8 +85,12 @@ FIELDS: Tables = {
             "Probe",
             doc="Whether the container still works; its failure kills the container. Default: it does.",
         ),
-        "name": yes(),
-        "ports": yes("[ContainerPort]"),
+        "name": yes(doc="The container's name: a DNS label, unique in the pod."),
+        "ports": yes(
+            "[ContainerPort]",
+            doc="The ports that it listens on. Only hostPort does something; the rest is for people, and for "
+            "names in probes.",
+        ),
         "readinessProbe": yes(
             "Probe",
             doc="Whether the container can serve; it is not Ready before the first success. Default: it can.",
@@ -106,8 +120,11 @@ FIELDS: Tables = {
             doc="Whether the container has started; the other probes wait for its success, and its failure kills "
             "the container. Default: it has.",
         ),
-        "stdin": yes("bool"),
-        "stdinOnce": yes("bool"),
+        "stdin": yes(
+            "bool",
+            doc="Keeps the standard input open, for attach. Default: it reads an end of file at once.",
+        ),
+        "stdinOnce": yes("bool", doc="Closes the standard input when the first attach ends."),
         "terminationMessagePath": yes(
             doc="A file in the container; what the container has written into it at its end becomes its message in "
             "the status. At most the last 4096 bytes, and 12 KiB over all containers. Default /dev/termination-log."
@@ -116,10 +133,12 @@ FIELDS: Tables = {
             doc="File, or FallbackToLogsOnError: if the file is empty and the container failed, the end of its log "
             "is its message, at most 2048 bytes or 80 lines. Default File."
         ),
-        "tty": yes("bool"),
+        "tty": yes("bool", doc="Gives it a terminal as standard input and output."),
         "volumeDevices": yes("[VolumeDevice]", "The block devices that the container may use."),
-        "volumeMounts": yes("[VolumeMount]"),
-        "workingDir": yes(),
+        "volumeMounts": yes("[VolumeMount]", doc="Where it sees the pod's volumes."),
+        "workingDir": yes(
+            doc="In which directory the program starts. Default: the image's, else /."
+        ),
     },
     "EphemeralContainer": all_refused(
         "args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image imagePullPolicy "

@@ -172,32 +172,58 @@ FIELDS: Tables = {
         ),
     },
     "VolumeProjection": {
-        "clusterTrustBundle": no("ClusterTrustBundleProjection", _TRUST),
+        "clusterTrustBundle": no(
+            "ClusterTrustBundleProjection", _TRUST, doc="Certificates of a cluster's trust bundles."
+        ),
         "configMap": yes("ConfigMapProjection", doc="Keys of a ConfigMap."),
         "downwardAPI": yes("DownwardAPIProjection", doc="Facts about the pod."),
-        "podCertificate": no("PodCertificateProjection", _CERTIFICATE),
+        "podCertificate": no(
+            "PodCertificateProjection",
+            _CERTIFICATE,
+            doc="A key and a certificate that the cluster issues for the pod.",
+        ),
         "secret": yes("SecretProjection", doc="Keys of a Secret."),
-        "serviceAccountToken": no("ServiceAccountTokenProjection", _TOKEN),
+        "serviceAccountToken": no(
+            "ServiceAccountTokenProjection",
+            _TOKEN,
+            doc="A token for the API server, renewed in time.",
+        ),
     },
-    "ClusterTrustBundleProjection": all_refused(
-        "labelSelector:LabelSelector name optional:bool path signerName user:int"
-    ),
+    "ClusterTrustBundleProjection": all_refused("""
+        labelSelector:LabelSelector - Bundles by their labels.
+        name - One bundle by its name.
+        optional:bool - Whether it may be missing.
+        path - The file that it is written to.
+        signerName - Bundles by their signer.
+        user:int - The file's owner.
+        """),
     "ConfigMapProjection": {
         **_KEYED,
         "name": yes(doc="The ConfigMap, of the pod's namespace."),
         "optional": yes("bool", doc=_OPTIONAL.format("ConfigMap")),
     },
     "DownwardAPIProjection": _DOWNWARD_ITEMS,
-    "PodCertificateProjection": all_refused(
-        "certificateChainPath credentialBundlePath keyPath keyType maxExpirationSeconds:int "
-        "signerName user:int userAnnotations:{str}"
-    ),
+    "PodCertificateProjection": all_refused("""
+        certificateChainPath - The file for the certificates.
+        credentialBundlePath - The file for key and certificates together.
+        keyPath - The file for the key.
+        keyType - The kind of key that is made.
+        maxExpirationSeconds:int - How long the certificate may be valid.
+        signerName - Who signs it.
+        user:int - The files' owner.
+        userAnnotations:{str} - What is passed on to the signer.
+        """),
     "SecretProjection": {
         **_KEYED,
         "name": yes(doc="The Secret, of the pod's namespace."),
         "optional": yes("bool", doc=_OPTIONAL.format("Secret")),
     },
-    "ServiceAccountTokenProjection": all_refused("audience expirationSeconds:int path user:int"),
+    "ServiceAccountTokenProjection": all_refused("""
+        audience - For whom the token is meant.
+        expirationSeconds:int - How long it is valid.
+        path - The file that it is written to.
+        user:int - The file's owner.
+        """),
     "ImageVolumeSource": {
         "pullPolicy": yes(
             doc="Always, IfNotPresent or Never; Always for a reference with the tag latest or none, else IfNotPresent."

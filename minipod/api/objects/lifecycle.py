@@ -131,7 +131,9 @@ FIELDS: Tables = {
         ),
         "sleep": yes("SleepAction", doc="Waits for some seconds."),
         "tcpSocket": no(
-            "TCPSocketAction", "use exec or httpGet, Kubernetes does not do it in hooks either"
+            "TCPSocketAction",
+            "use exec or httpGet, Kubernetes does not do it in hooks either",
+            doc="Opens a TCP connection; Kubernetes keeps the field and does not do it.",
         ),
     },
     "ExecAction": {

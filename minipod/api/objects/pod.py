@@ -81,11 +81,11 @@ class Pod(Object):
 
 FIELDS: Tables = {
     "Pod": {
-        "apiVersion": yes(),
-        "kind": yes(),
-        "metadata": yes("ObjectMeta"),
-        "spec": yes("PodSpec"),
-        "status": inert("object", OURS),
+        "apiVersion": yes(doc="The version of the API that the object is written in: v1."),
+        "kind": yes(doc="Pod."),
+        "metadata": yes("ObjectMeta", doc="Name, namespace, labels and annotations."),
+        "spec": yes("PodSpec", doc="What the pod should be."),
+        "status": inert("object", OURS, doc="What the pod is."),
     },
     "PodSpec": {
         "activeDeadlineSeconds": yes(
@@ -93,9 +93,11 @@ FIELDS: Tables = {
             doc="After so many seconds from its startTime the pod is stopped and has Failed, with the reason "
             "DeadlineExceeded. Init containers count. Default: none; minimum 1.",
         ),
-        "affinity": inert("Affinity", NO_SCHEDULER),
-        "automountServiceAccountToken": inert("bool", NO_TOKEN, False, kept=True),
-        "containers": yes("[Container]"),
+        "affinity": inert("Affinity", NO_SCHEDULER, doc="Where the pod should run."),
+        "automountServiceAccountToken": inert(
+            "bool", NO_TOKEN, False, kept=True, doc="Whether a token for the API server is mounted."
+        ),
+        "containers": yes("[Container]", doc="The containers, started together. At least one."),
         "dnsConfig": yes(
             "PodDNSConfig",
             doc="Name servers, search domains and options that are added to what dnsPolicy gives.",
@@ -105,13 +107,27 @@ FIELDS: Tables = {
             "the host's (there is no cluster DNS), None is dnsConfig alone. Name servers on the host's loopback, "
             "which no pod reaches, are replaced by those of systemd-resolved or left out. Default: ClusterFirst.",
         ),
-        "enableServiceLinks": inert("bool", "there are no services to link to", False, kept=True),
+        "enableServiceLinks": inert(
+            "bool",
+            "there are no services to link to",
+            False,
+            kept=True,
+            doc="Whether services are put into the environment.",
+        ),
         "ephemeralContainers": no("[EphemeralContainer]", "use `minipod exec`"),
-        "evictionResponders": inert("[EvictionResponder]", NO_CLUSTER),
+        "evictionResponders": inert(
+            "[EvictionResponder]", NO_CLUSTER, doc="Who is asked before an eviction."
+        ),
         "hostAliases": yes("[HostAlias]", doc="Further lines of the pod's /etc/hosts."),
-        "hostIPC": yes("bool"),
-        "hostNetwork": yes("bool"),
-        "hostPID": yes("bool"),
+        "hostIPC": yes(
+            "bool",
+            doc="Uses the IPC namespace of this machine: its shared memory and message queues.",
+        ),
+        "hostNetwork": yes(
+            "bool",
+            doc="Uses the network of this machine, its addresses and ports, and gets none of its own.",
+        ),
+        "hostPID": yes("bool", doc="Sees all processes of this machine."),
         "hostUsers": yes(
             "bool",
             doc="If false, the pod has a user namespace: its root is nobody on the host, and so are all its users. "
@@ -124,57 +140,87 @@ FIELDS: Tables = {
             doc="The pod's host name, of up to 64 characters and with dots if need be, in the place of what hostname "
             "and subdomain give. Not together with setHostnameAsFQDN or hostNetwork.",
         ),
-        "imagePullSecrets": no("[LocalObjectReference]", NO_REGISTRY),
+        "imagePullSecrets": no(
+            "[LocalObjectReference]", NO_REGISTRY, doc="Secrets with credentials for registries."
+        ),
         "initContainers": yes(
             "[Container]",
             doc="Containers that run one after the other before the others start; each has to succeed. One with the "
             "restartPolicy Always is a sidecar: it goes on, and the next starts when it has started.",
         ),
-        "nodeName": inert("str", NO_SCHEDULER),
-        "nodeSelector": inert("{str}", NO_SCHEDULER),
+        "nodeName": inert("str", NO_SCHEDULER, doc="The node that the pod runs on."),
+        "nodeSelector": inert("{str}", NO_SCHEDULER, doc="Labels of the nodes that it may run on."),
         "os": yes(
             "PodOS", doc="The operating system of the containers; linux is the only one here."
         ),
-        "overhead": inert("{quantity}", NO_SCHEDULER),
-        "preemptionPolicy": inert("str", NO_SCHEDULER),
-        "priority": inert("int", NO_SCHEDULER),
-        "priorityClassName": inert("str", NO_SCHEDULER),
+        "overhead": inert("{quantity}", NO_SCHEDULER, doc="What the runtime itself needs."),
+        "preemptionPolicy": inert(
+            "str", NO_SCHEDULER, doc="Whether other pods may be ended for it."
+        ),
+        "priority": inert("int", NO_SCHEDULER, doc="Its importance as a number."),
+        "priorityClassName": inert("str", NO_SCHEDULER, doc="Its importance by name."),
         "readinessGates": yes(
             "[PodReadinessGate]",
             doc="Conditions that must be True for the pod to be Ready, besides its containers'. Set them with "
             "`minipod condition`.",
         ),
-        "resourceClaims": no("[PodResourceClaim]"),
+        "resourceClaims": no(
+            "[PodResourceClaim]", doc="Devices that are allocated before it starts."
+        ),
         "resources": yes(
             "ResourceRequirements",
             doc="What all containers of the pod together ask for and get: cpu, memory and hugepages-<size>. It takes "
             "the place of the containers' sums; a container without a limit of its own may use all of the pod's.",
         ),
-        "restartPolicy": yes(),
-        "runtimeClassName": no("str", "remove it, there is one runtime"),
-        "schedulerName": inert("str", NO_SCHEDULER),
-        "schedulingGates": inert("[PodSchedulingGate]", NO_SCHEDULER),
-        "schedulingGroup": inert("PodSchedulingGroup", NO_SCHEDULER),
+        "restartPolicy": yes(
+            doc="What follows the end of a container: Always (the default) and OnFailure restart it, with a "
+            "back-off of 10 s that doubles up to 300 s; Never does not."
+        ),
+        "runtimeClassName": no(
+            "str", "remove it, there is one runtime", doc="The container runtime to use."
+        ),
+        "schedulerName": inert("str", NO_SCHEDULER, doc="The scheduler that places it."),
+        "schedulingGates": inert(
+            "[PodSchedulingGate]", NO_SCHEDULER, doc="What has to happen before it is scheduled."
+        ),
+        "schedulingGroup": inert(
+            "PodSchedulingGroup", NO_SCHEDULER, doc="With which pods it is scheduled."
+        ),
         "securityContext": yes(
             "PodSecurityContext",
             doc="With which users and privileges the pod's containers run, unless a container says otherwise.",
         ),
-        "serviceAccount": inert("str", NO_TOKEN),
-        "serviceAccountName": inert("str", NO_TOKEN, kept=True),
+        "serviceAccount": inert("str", NO_TOKEN, doc="An old name of serviceAccountName."),
+        "serviceAccountName": inert(
+            "str",
+            NO_TOKEN,
+            kept=True,
+            doc="As whom it talks to the API server; spec.serviceAccountName in the downward API.",
+        ),
         "setHostnameAsFQDN": yes(
             "bool",
             doc="Whether the kernel's host name is the whole name, with subdomain and domain; it has room for 64 "
             "characters. Default: false.",
         ),
-        "shareProcessNamespace": yes("bool"),
+        "shareProcessNamespace": yes(
+            "bool",
+            doc="Lets all containers see each other's processes; pid 1 is the pause process then.",
+        ),
         "subdomain": yes(
             doc="A DNS label: with it the pod's whole name is hostname.subdomain.namespace.svc.cluster.local, as its "
             "/etc/hosts says. The last two are the setting cluster_domain.",
         ),
-        "terminationGracePeriodSeconds": yes("int"),
-        "tolerations": inert("[Toleration]", NO_SCHEDULER),
-        "topologySpreadConstraints": inert("[TopologySpreadConstraint]", NO_SCHEDULER),
-        "volumes": yes("[Volume]"),
+        "terminationGracePeriodSeconds": yes(
+            "int",
+            doc="How long containers have between the stop signal and SIGKILL; 0 kills at once.",
+        ),
+        "tolerations": inert(
+            "[Toleration]", NO_SCHEDULER, doc="Taints of nodes that it puts up with."
+        ),
+        "topologySpreadConstraints": inert(
+            "[TopologySpreadConstraint]", NO_SCHEDULER, doc="How its kind is spread over the nodes."
+        ),
+        "volumes": yes("[Volume]", doc="What its containers can mount."),
     },
     "PodOS": {"name": yes(doc="linux; required.")},
     "PodReadinessGate": {

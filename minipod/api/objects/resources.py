@@ -28,7 +28,11 @@ class ContainerResizePolicy(Object):
 
 FIELDS: Tables = {
     "ResourceRequirements": {
-        "claims": no("[CoreV1ResourceClaim]", "remove it, there are no devices to claim"),
+        "claims": no(
+            "[CoreV1ResourceClaim]",
+            "remove it, there are no devices to claim",
+            doc="Devices of the pod's resourceClaims that the container uses.",
+        ),
         "limits": yes(
             "{quantity}",
             doc="The most that may be used, enforced by the kernel: cpu is throttled above it, memory above it ends in "
@@ -42,7 +46,10 @@ FIELDS: Tables = {
             "counts as one.",
         ),
     },
-    "CoreV1ResourceClaim": all_refused("name request"),
+    "CoreV1ResourceClaim": all_refused("""
+        name - One of the pod's resourceClaims.
+        request - The request in it; all when not given.
+        """),
     "ContainerResizePolicy": {
         "resourceName": yes(doc="Which resource the policy is for: cpu or memory."),
         "restartPolicy": yes(

@@ -105,8 +105,10 @@ FIELDS: Tables = {
         "runAsGroup": yes("int", doc=_GROUP),
         "runAsNonRoot": yes("bool", doc=_NON_ROOT),
         "runAsUser": yes("int", doc=_USER),
-        "seLinuxChangePolicy": no("str", _NO_SELINUX),
-        "seLinuxOptions": no("SELinuxOptions", _NO_SELINUX),
+        "seLinuxChangePolicy": no("str", _NO_SELINUX, doc="How SELinux labels get onto volumes."),
+        "seLinuxOptions": no(
+            "SELinuxOptions", _NO_SELINUX, doc="The SELinux label of all containers."
+        ),
         "seccompProfile": yes("SeccompProfile", doc=_SECCOMP),
         "supplementalGroups": yes(
             "[int]",
@@ -122,7 +124,9 @@ FIELDS: Tables = {
             "safe list are set; others "
             "only if the agent's setting allowed_unsafe_sysctls names them.",
         ),
-        "windowsOptions": no("WindowsSecurityContextOptions", _NO_WINDOWS),
+        "windowsOptions": no(
+            "WindowsSecurityContextOptions", _NO_WINDOWS, doc="What holds on Windows only."
+        ),
     },
     "SecurityContext": {
         "allowPrivilegeEscalation": yes(
@@ -154,9 +158,11 @@ FIELDS: Tables = {
         "runAsGroup": yes("int", doc=_GROUP),
         "runAsNonRoot": yes("bool", doc=_NON_ROOT),
         "runAsUser": yes("int", doc=_USER),
-        "seLinuxOptions": no("SELinuxOptions", _NO_SELINUX),
+        "seLinuxOptions": no("SELinuxOptions", _NO_SELINUX, doc="The container's SELinux label."),
         "seccompProfile": yes("SeccompProfile", doc=_SECCOMP),
-        "windowsOptions": no("WindowsSecurityContextOptions", _NO_WINDOWS),
+        "windowsOptions": no(
+            "WindowsSecurityContextOptions", _NO_WINDOWS, doc="What holds on Windows only."
+        ),
     },
     "AppArmorProfile": {
         "localhostProfile": yes(
@@ -175,7 +181,12 @@ FIELDS: Tables = {
             doc="Capabilities to drop, as CHOWN, after those in add were added; ALL drops all others.",
         ),
     },
-    "SELinuxOptions": all_refused("level role type user"),
+    "SELinuxOptions": all_refused("""
+        level - The label's level.
+        role - The label's role.
+        type - The label's type.
+        user - The label's user.
+        """),
     "SeccompProfile": {
         "localhostProfile": yes(
             doc="The profile's file (JSON, as moby's or the OCI's), relative to the directory "
@@ -184,9 +195,12 @@ FIELDS: Tables = {
         ),
         "type": yes(doc="RuntimeDefault, Localhost (a file) or Unconfined (no filter)."),
     },
-    "WindowsSecurityContextOptions": all_refused(
-        "gmsaCredentialSpec gmsaCredentialSpecName hostProcess:bool runAsUserName"
-    ),
+    "WindowsSecurityContextOptions": all_refused("""
+        gmsaCredentialSpec - The GMSA credential spec itself.
+        gmsaCredentialSpecName - The name of the GMSA credential spec.
+        hostProcess:bool - Runs as a process of the host.
+        runAsUserName - As which Windows user it runs.
+        """),
     "Sysctl": {
         "name": yes(doc="The parameter, as net.ipv4.tcp_syncookies; dots or slashes."),
         "value": yes(doc="What it is set to."),

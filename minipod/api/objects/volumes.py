@@ -130,56 +130,80 @@ FIELDS: Tables = {
             "that takes up more there is evicted.",
         ),
     },
-    "HostPathVolumeSource": {"path": yes(), "type": yes()},
+    "HostPathVolumeSource": {
+        "path": yes(
+            doc="An absolute path of this machine, without ..; a symbolic link is followed once, when the pod starts."
+        ),
+        "type": yes(
+            doc="What has to be there: Directory, File, Socket, CharDevice, BlockDevice; DirectoryOrCreate and "
+            "FileOrCreate make it. Default: anything, and a directory is made where nothing is."
+        ),
+    },
     "Volume": {
-        "awsElasticBlockStore": no("AWSElasticBlockStoreVolumeSource", ON_HOST),
-        "azureDisk": no("AzureDiskVolumeSource", ON_HOST),
-        "azureFile": no("AzureFileVolumeSource", ON_HOST),
-        "cephfs": no("CephFSVolumeSource", ON_HOST),
-        "cinder": no("CinderVolumeSource", ON_HOST),
+        "awsElasticBlockStore": no(
+            "AWSElasticBlockStoreVolumeSource", ON_HOST, doc="A disk of Amazon's."
+        ),
+        "azureDisk": no("AzureDiskVolumeSource", ON_HOST, doc="A disk of Azure's."),
+        "azureFile": no("AzureFileVolumeSource", ON_HOST, doc="A share of Azure's."),
+        "cephfs": no("CephFSVolumeSource", ON_HOST, doc="A Ceph file system."),
+        "cinder": no("CinderVolumeSource", ON_HOST, doc="A disk of OpenStack's."),
         "configMap": yes(
             "ConfigMapVolumeSource", doc="The keys of a ConfigMap as read-only files."
         ),
-        "csi": no("CSIVolumeSource", ON_HOST),
+        "csi": no("CSIVolumeSource", ON_HOST, doc="A volume of a CSI driver."),
         "downwardAPI": yes(
             "DownwardAPIVolumeSource", doc="Facts about the pod as read-only files."
         ),
-        "emptyDir": yes("EmptyDirVolumeSource"),
+        "emptyDir": yes(
+            "EmptyDirVolumeSource",
+            doc="A directory that begins empty and lives as long as the pod; its containers share it.",
+        ),
         "ephemeral": yes(
             "EphemeralVolumeSource", "A claim that is made for the pod and goes with it."
         ),
-        "fc": no("FCVolumeSource", ON_HOST),
-        "flexVolume": no("FlexVolumeSource", ON_HOST),
-        "flocker": no("FlockerVolumeSource", GONE),
-        "gcePersistentDisk": no("GCEPersistentDiskVolumeSource", ON_HOST),
-        "gitRepo": no("GitRepoVolumeSource", "clone it on the host and use a hostPath volume"),
-        "glusterfs": no("GlusterfsVolumeSource", ON_HOST),
-        "hostPath": yes("HostPathVolumeSource"),
+        "fc": no("FCVolumeSource", ON_HOST, doc="A disk by Fibre Channel."),
+        "flexVolume": no("FlexVolumeSource", ON_HOST, doc="A volume of a FlexVolume driver."),
+        "flocker": no("FlockerVolumeSource", GONE, doc="A Flocker dataset."),
+        "gcePersistentDisk": no(
+            "GCEPersistentDiskVolumeSource", ON_HOST, doc="A disk of Google's."
+        ),
+        "gitRepo": no(
+            "GitRepoVolumeSource",
+            "clone it on the host and use a hostPath volume",
+            doc="A clone of a git repository.",
+        ),
+        "glusterfs": no("GlusterfsVolumeSource", ON_HOST, doc="A Gluster file system."),
+        "hostPath": yes(
+            "HostPathVolumeSource",
+            doc="A file or directory of this machine. What a container writes there, it writes to the machine.",
+        ),
         "image": yes(
             "ImageVolumeSource",
             doc="The files of an image, read-only; nothing of it can be executed.",
         ),
-        "iscsi": no("ISCSIVolumeSource", ON_HOST),
-        "name": yes(),
+        "iscsi": no("ISCSIVolumeSource", ON_HOST, doc="A disk by iSCSI."),
+        "name": yes(doc="By which volumeMounts refer to it: a DNS label, unique in the pod."),
         "nfs": yes("NFSVolumeSource", "A directory of an NFS server, mounted for the pod."),
         "persistentVolumeClaim": yes(
             "PersistentVolumeClaimVolumeSource", "Storage that outlives the pod."
         ),
-        "photonPersistentDisk": no("PhotonPersistentDiskVolumeSource", GONE),
-        "portworxVolume": no("PortworxVolumeSource", ON_HOST),
+        "photonPersistentDisk": no(
+            "PhotonPersistentDiskVolumeSource", GONE, doc="A disk of VMware Photon's."
+        ),
+        "portworxVolume": no("PortworxVolumeSource", ON_HOST, doc="A Portworx volume."),
         "projected": yes(
             "ProjectedVolumeSource",
             doc="The files of ConfigMaps, Secrets and the pod itself in one directory, read-only.",
         ),
-        "quobyte": no("QuobyteVolumeSource", GONE),
-        "rbd": no("RBDVolumeSource", ON_HOST),
-        "scaleIO": no("ScaleIOVolumeSource", GONE),
+        "quobyte": no("QuobyteVolumeSource", GONE, doc="A Quobyte volume."),
+        "rbd": no("RBDVolumeSource", ON_HOST, doc="A disk of Ceph's."),
+        "scaleIO": no("ScaleIOVolumeSource", GONE, doc="A ScaleIO volume."),
         "secret": yes(
             "SecretVolumeSource",
             doc="The keys of a Secret as read-only files, which are never on a disk.",
         ),
-        "storageos": no("StorageOSVolumeSource", GONE),
-        "vsphereVolume": no("VsphereVirtualDiskVolumeSource", ON_HOST),
+        "storageos": no("StorageOSVolumeSource", GONE, doc="A StorageOS volume."),
+        "vsphereVolume": no("VsphereVirtualDiskVolumeSource", ON_HOST, doc="A disk of vSphere's."),
     },
     "VolumeDevice": {
         "devicePath": yes(doc="Where in the container, absolute: /dev/xvda, say."),
