@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import signal
+from pathlib import Path
+
 import pytest
 
+from minipod.api import parse_bytes
 from minipod.errors import MinipodError
 from tests import features, node
 from tests.features import requires
 from tests.instance import Instance, Json
+from tests.root.test_chaos import mortal
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:cpu", "cgroup:memory")
 
@@ -118,6 +123,36 @@ def test_an_agent_that_dies_in_the_midst_of_it(shared_instance: Instance) -> Non
     node.kill(instance.pid("midst"))
     instance.until("midst", lambda pod: not conditions(pod))
     instance.delete("midst")
+
+
+def test_agent_killed_at_the_acts_of_a_resize(instance: Instance, test_archive: Path) -> None:
+    """Whatever the spec says then is what the kernel has, and an acknowledged resize is not lost."""
+    instance.load(test_archive)
+    instance.start_pod("acts", {"resources": RESOURCES}, {})
+    instance.cli("agent", "stop")
+    died, limit = True, 0
+    while died:
+        limit += 2
+        wanted, acknowledged = f"{32 + limit}Mi", False
+        with mortal(instance) as agent:
+            (instance.base / "limit").write_text(str(limit))
+            try:
+                node.ask(instance, "resize", pod="acts", patch=patch(limits={"memory": wanted}))
+                acknowledged = True
+            except MinipodError:
+                assert agent.wait(20) == -signal.SIGKILL
+            died = agent.poll() is not None
+        with mortal(instance):
+            pod = instance.until("acts", lambda pod: not conditions(pod))
+            has = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
+            assert has == wanted or not acknowledged
+            assert memory(instance, "acts", "c0.0") == parse_bytes(has)
+            first = pod["status"]["containerStatuses"][0]
+            assert (first["resources"]["limits"]["memory"], first["restartCount"]) == (has, 0)
+        assert limit < 60, "it never comes to an end"
+    assert limit > 6, "that was too easy"
+    instance.cli("get", "pods")
+    instance.delete("acts")
 
 
 def test_a_container_that_wants_to_be_restarted(shared_instance: Instance) -> None:
