@@ -109,7 +109,8 @@ def complete_containers(ctx: typer.Context, incomplete: str) -> list[str]:
         container["name"]
         for pod in _pods(ctx)
         if not wanted or pod["metadata"]["name"] == wanted
-        for container in pod["spec"].get("containers", [])
+        for field in ("initContainers", "containers", "ephemeralContainers")
+        for container in pod["spec"].get(field, [])
     ]
     return sorted(set(names))
 

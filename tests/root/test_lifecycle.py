@@ -291,6 +291,28 @@ def test_each_run_has_its_own_message(busy: Instance) -> None:
     node.delete(busy, "own", grace=0)
 
 
+@requires("cgroup:memory")
+def test_out_of_memory(busy: Instance) -> None:
+    """Of an init container as of any other: the cgroup's own count tells, also when no agent was there to see it."""
+    fill = "x=$(head -c 200000000 /dev/zero | tr '\\0' x)"
+    limits = {"resources": {"limits": {"memory": "32Mi"}}}
+    init = [shell("hungry", f"until [ -e /data/go ]; do sleep 0.05; done; {fill}", **limits)]
+    pod = node.manifest("oom", policy="Never", initContainers=init, volumes=[EMPTY])
+    node.create(busy, pod)
+    pod = node.wait_for(busy, "oom", lambda p: "running" in node.container(p, "hungry")["state"])
+    pid = node.init(busy, pod, "hungry")
+    node.kill_agent(busy)
+    with open(f"/proc/{pid}/root/data/go", "w"):
+        pass
+    until(lambda: not Path(f"/proc/{pid}").exists())
+    node.up(busy)
+    pod = node.wait_for(busy, "oom", node.over)
+    ended = node.container(pod, "hungry")["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+    assert shown(pod) == "Init:OOMKilled"
+    node.delete(busy, "oom")
+
+
 # ---- the agent dies ----------------------------------------------------------------------------------------------
 
 
