@@ -24,7 +24,7 @@ from minipod.plan import compile_container, compile_exec, compile_sandbox, rende
 from minipod.plan.context import Users
 from minipod.plan.resources import allocatable
 from minipod.plan.steps import Step
-from minipod.pods import environment, logs, resolve
+from minipod.pods import claims, environment, logs, resolve
 from minipod.pods.downward import Place
 from minipod.pods.manager import PodManager
 from minipod.pods.order import TERMINAL
@@ -69,6 +69,7 @@ class Service:
             if not pod.spec.host_users:
                 context = replace(context, users=Users(parse_ids(config.user_ids)[0]))
             context = resolve.with_images(context, resolve.volume_images(pod, self._tools.images))
+            context = claims.with_examples(context, self._tools.storage, pod)
             steps = compile_sandbox(pod, context, facts)
             texts.append(render_text(title, steps, document.lines, document.source))
             for container in (found.container for found in members(pod)):

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +31,7 @@ def describe(
         list[str],
         typer.Argument(
             metavar="KIND [NAME]...|KIND/NAME...",
-            help="Which pods, configmaps or secrets.",
+            help="Which pods, configmaps, secrets, pvc or pv.",
             autocompletion=complete_targets,
         ),
     ],
@@ -64,17 +64,30 @@ def describe(
             for e in events
             if e.get("involvedObject", {}).get("uid") == item["metadata"].get("uid")
         ]
-        print("\n\n" * bool(i) + "\n".join(_lines(kind, item, own)))
+        pods = (
+            fetch(where, {**request, "kind": "pods", "names": [], "selector": ""})
+            if kind == "persistentvolumeclaims"
+            else []
+        )
+        print("\n\n" * bool(i) + "\n".join(_lines(kind, item, own, pods)))
 
 
-def _lines(kind: str, item: Json, events: Sequence[Json]) -> list[str]:
+def _lines(kind: str, item: Json, events: Sequence[Json], pods: Sequence[Json]) -> list[str]:
+    """Return the lines about an object; *pods* may be those that use it."""
     from minipod.cli.output import escape
 
     if kind == "pods":
         return pod_lines(item, events, time.time())
     from minipod.cli.describeconfig import config_map_lines, secret_lines
+    from minipod.cli.describestorage import claim_lines, volume_lines
 
-    lines = secret_lines(item) if kind == "secrets" else config_map_lines(item)
+    show: dict[str, Callable[[Json], list[str]]] = {
+        "secrets": secret_lines,
+        "configmaps": config_map_lines,
+        "persistentvolumeclaims": lambda claim: claim_lines(claim, pods),
+        "persistentvolumes": volume_lines,
+    }
+    lines = show[kind](item)
     return [escape(line) for line in (*lines, "", *_events(events, time.time()))]
 
 

@@ -18,6 +18,10 @@ _PROPAGATION = {"HostToContainer": "slave", "Bidirectional": "shared"}
 _MISSING = re.compile(r"\$\(([^)]*)\)")
 
 
+class SubPathError(MinipodError):
+    """``subPathExpr`` does not give a path inside its volume."""
+
+
 def mount_order(container: Container) -> list[int]:
     """Return the indexes of the volume mounts, parents before what is mounted inside them."""
     mounts = container.volume_mounts
@@ -58,18 +62,18 @@ def sub_path(mount: VolumeMount, env: Mapping[str, str], at: str) -> str:
     """Return which path of the volume is mounted, "" for all of it.
 
     Raises:
-        MinipodError: ``subPathExpr`` does not give a path inside the volume, by the kubelet's rules.
+        SubPathError: ``subPathExpr`` does not give a path inside the volume, by the kubelet's rules.
     """
     if not mount.sub_path_expr:
         return mount.sub_path
     for name in _MISSING.findall(mount.sub_path_expr.replace("$$", "")):
         if name not in env:
-            raise MinipodError(
+            raise SubPathError(
                 f"{at}.subPathExpr: the container has no variable {name}", "set it in env"
             )
     path = expand(mount.sub_path_expr, env)
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
-        raise MinipodError(
+        raise SubPathError(
             f"{at}.subPathExpr: {path!r} is not a path inside the volume",
             "it must be relative and without ..",
         )

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from minipod.api import NFSVolumeSource, PersistentVolume, Pod, members
 from minipod.errors import MinipodError
-from minipod.plan import Place
+from minipod.plan import Place, PodContext
 from minipod.plan.context import Device, NfsMount
 from minipod.pods.storage import BLOCK_FILE, Storage, claims_of
 from minipod.runtime import loop
@@ -219,3 +220,20 @@ async def _knock(name: str, source: NFSVolumeSource) -> str:
     except OSError as error:
         words = error.strerror or str(error)
         raise MountFailed(f"{what}: {words}", "see that it runs and can be reached") from error
+
+
+def with_examples(context: PodContext, storage: Storage, pod: Pod) -> PodContext:
+    """Return *context* with places for claims that need not be there yet: for a plan that is only shown."""
+    placed = Placed()
+    with contextlib.suppress(MountFailed):
+        placed = place(storage, pod)
+    for name, claim in claims_of(pod).items():
+        if name not in placed.devices:
+            made = Place(f"{storage.top}/{claim}")
+            placed.places.setdefault(name, made)
+            placed.devices[name] = Device(made.path, True, 7, 0, 0o660, 0, 0)
+    servers = {
+        name: NfsMount(source.server, f"{source.server}:{source.path}", options)
+        for name, (source, options) in nfs_of(storage, pod).items()
+    }
+    return replace(context, places=placed.places, devices=placed.devices, nfs=servers)

@@ -22,7 +22,8 @@ from minipod.plan import (
     container_dir,
     process_key,
 )
-from minipod.pods import backoff, environment, order, resolve
+from minipod.plan.volumes import SubPathError
+from minipod.pods import backoff, environment, order, propagation, resolve
 from minipod.pods.core import PodCore
 from minipod.pods.errors import CannotCreate, ConfigError
 from minipod.pods.execs import Execs
@@ -134,7 +135,11 @@ class Containers:
                 pod, container, image, record.attempt + 1, core.tools.filters, env
             )
             facts = core.tools.runtime.facts
+            propagation.check(pod, container, core.context())
             steps = compile_container(pod, container, core.context(), run, facts)
+        except SubPathError as error:
+            self._cannot_create(record, ConfigError(error.what, error.remedy))
+            return
         except MinipodError as error:
             self._cannot_create(record, error)
             return

@@ -94,9 +94,14 @@ class Storage:
 
     # ---- looking ----
 
+    @property
+    def top(self) -> str:
+        """Return the directory of all volumes that are made for claims."""
+        return f"{self._config.root_dir}/volumes"
+
     def directory(self, volume: PersistentVolume) -> str:
         """Return where a volume lies that was made for a claim."""
-        return f"{self._config.root_dir}/volumes/{volume.metadata.name}"
+        return f"{self.top}/{volume.metadata.name}"
 
     def is_ours(self, volume: PersistentVolume) -> bool:
         """Whether minipod made a volume for a claim; only of such it ever removes what is in them."""
@@ -298,7 +303,7 @@ class Storage:
 
     def _remove_leftovers(self) -> None:
         """Remove the empty directories of an agent that died between making one and saying so."""
-        place = f"{self._config.root_dir}/volumes"
+        place = self.top
         known = {volume.metadata.name for volume in self._volumes()}
         with contextlib.suppress(FileNotFoundError):
             for name in set(os.listdir(place)) - known:

@@ -20,6 +20,7 @@ from minipod.plan import steps as s
 from minipod.plan.context import Facts
 from minipod.runtime import failure, ownership
 from minipod.runtime.cgroups import Cgroups
+from minipod.runtime.hostmounts import unmount_below
 from minipod.runtime.shim import Executables, LaunchFailed, Process, Shim, end_shims
 
 _SHUTDOWN_TIMEOUT = 5.0  # seconds; the pod is killed by then, and the shim has only to reap it
@@ -260,6 +261,7 @@ async def remove_tree(path: str) -> None:
     """
     if not os.path.lexists(path):
         return
+    await unmount_below(path)
     remover = await asyncio.create_subprocess_exec(
         "rm", "-rf", "--one-file-system", "--", path, stderr=asyncio.subprocess.PIPE
     )

@@ -140,6 +140,14 @@ def test_how_they_are_shown(here: Instance) -> None:
     expected = [bound, "1Gi", "RWO", "Delete", "Bound", "default/c", "fast", "<unset>"]
     assert row[:8] == expected
     assert here.cli("get", "pv", "-o", "wide").stdout.splitlines()[1].split()[-1] == "Filesystem"
+    apply(here, pod("user", "true"))
+    said = here.cli("describe", "pvc", "c").stdout
+    for words in (f"Volume:        {bound}", "Status:        Bound", "Used By:       user"):
+        assert words in said, said
+    assert "ProvisioningSucceeded" in said
+    said = here.cli("describe", "pv", bound).stdout
+    assert "Claim:           default/c" in said and "LocalVolume (a persistent" in said, said
+    assert "no storage class is set" in here.cli("describe", "pvc", "d").stdout
 
 
 def test_a_claim_grows_and_does_not_shrink(here: Instance) -> None:
@@ -151,6 +159,13 @@ def test_a_claim_grows_and_does_not_shrink(here: Instance) -> None:
     assert refused.returncode != 0 and "field can not be less than before: 2Gi" in refused.stderr
     changed = apply(here, claim("c", "2Gi", storageClassName="x"), check=False)
     assert "spec is immutable after creation" in changed.stderr
+
+
+def test_the_plan_of_a_pod_whose_claim_is_not_there(here: Instance) -> None:
+    device: Json = {"volumeMounts": [], "volumeDevices": [{"name": "d", "devicePath": "/dev/xvda"}]}
+    for made in (pod("p", "true"), pod("p", "true", **device)):
+        said = here.cli("plan", "-", input=json.dumps(made)).stdout
+        assert "volumes/c" in said or "mknod /dev/xvda b 7 0" in said, said
 
 
 # ---- in use ---------------------------------------------------------------------------------------------------

@@ -254,6 +254,81 @@ def test_mounts_of_the_host_reach_the_container(shared_instance: Instance, outsi
     shared_instance.delete("slave")
 
 
+PRIVILEGED: Json = {"securityContext": {"privileged": True}}
+
+
+def test_mounts_of_a_container_reach_the_host_and_others(
+    shared_instance: Instance, outside: Path
+) -> None:
+    both = {**PRIVILEGED, "volumeMounts": [mount("/v", mountPropagation="Bidirectional")]}
+    slave = {"volumeMounts": [mount("/v", mountPropagation="HostToContainer")]}
+    alone = {"volumeMounts": [mount("/v")]}
+    (outside / "late").mkdir()
+    source = volume({"hostPath": {"path": str(outside)}})
+    shared_instance.start_pod("both", both, slave, alone, volumes=source)
+    done = shared_instance.exec("both", "mount", "-t", "tmpfs", "none", "/v/late")
+    assert done.returncode == 0, done.stdout
+    assert shared_instance.exec("both", "touch", "/v/late/file").returncode == 0
+    assert [x.name for x in (outside / "late").iterdir()] == ["file"]
+    assert "file" in shared_instance.probe("both", "list", "/v/late", container="c1")
+    assert shared_instance.probe("both", "list", "/v/late", container="c2") == {}
+    # What comes from the host is not the other way round to be undone.
+    assert shared_instance.exec("both", "umount", "/v/late", container="c1").returncode != 0
+    shared_instance.delete("both")
+    # As with Kubernetes: it stays on the host, where it was asked to be.
+    subprocess.run(["umount", outside / "late"], check=True)
+
+
+def test_mounts_in_memory_reach_the_pods_others(shared_instance: Instance) -> None:
+    both = {**PRIVILEGED, "volumeMounts": [mount("/v", mountPropagation="Bidirectional")]}
+    slave = {"volumeMounts": [mount("/v", mountPropagation="HostToContainer")]}
+    alone = {"volumeMounts": [mount("/v")]}
+    shared_instance.start_pod("inmem", both, slave, alone, volumes=volume(MEMORY))
+    assert shared_instance.exec("inmem", "mkdir", "/v/late").returncode == 0
+    done = shared_instance.exec("inmem", "mount", "-t", "tmpfs", "none", "/v/late")
+    assert done.returncode == 0, done.stdout
+    assert shared_instance.exec("inmem", "touch", "/v/late/file").returncode == 0
+    assert "file" in shared_instance.probe("inmem", "list", "/v/late", container="c1")
+    assert shared_instance.probe("inmem", "list", "/v/late", container="c2") == {}
+    shared_instance.delete("inmem")
+
+
+def test_mounts_that_are_left_in_a_volume_go_with_the_pod(shared_instance: Instance) -> None:
+    """The directory of an emptyDir is a mount of the host's here, so that it can be shared at all."""
+    root = Path(shared_instance.config.root_dir)
+    subprocess.run(["mount", "--bind", root, root], check=True)
+    subprocess.run(["mount", "--make-shared", root], check=True)
+    try:
+        both = {**PRIVILEGED, "volumeMounts": [mount("/v", mountPropagation="Bidirectional")]}
+        shared_instance.start_pod("left", both, volumes=volume(DISK))
+        place = directory(shared_instance, "left")
+        assert shared_instance.exec("left", "mkdir", "/v/late").returncode == 0
+        assert (
+            shared_instance.exec("left", "mount", "-t", "tmpfs", "none", "/v/late").returncode == 0
+        )
+        assert os.path.ismount(place / "late")
+        shared_instance.delete("left")
+        assert not place.exists()
+    finally:
+        subprocess.run(["umount", "-l", root], check=True)
+
+
+def test_a_mount_of_the_host_that_is_not_shared(shared_instance: Instance, outside: Path) -> None:
+    subprocess.run(["mount", "--make-private", outside], check=True)
+    source = volume({"hostPath": {"path": str(outside)}})
+    mounts = [mount("/v", mountPropagation="HostToContainer")]
+    shared_instance.create("private", {"volumeMounts": mounts}, volumes=source)
+
+    def waits(pod: Json) -> bool:
+        statuses = pod["status"].get("containerStatuses") or [{"state": {}}]
+        found = statuses[0]["state"].get("waiting", {})
+        words = f'is mounted on "{outside}" but it is not a shared or slave mount'
+        return found.get("reason") == "CreateContainerError" and words in found["message"]
+
+    shared_instance.until("private", waits)
+    shared_instance.delete("private")
+
+
 # ---- emptyDir -------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +357,9 @@ def test_huge_pages(shared_instance: Instance) -> None:
     size = sorted(os.listdir("/sys/kernel/mm/hugepages"))[-1].removeprefix("hugepages-")
     kib = int(size.removesuffix("kB"))
     source = {"emptyDir": {"medium": f"HugePages-{kib}Ki"}}
-    shared_instance.start_pod("huge", {"volumeMounts": [mount("/v")]}, volumes=volume(source))
+    limits = {f"hugepages-{kib // 1024}Mi": f"{kib}Ki", "memory": "64Mi"}
+    container = {"volumeMounts": [mount("/v")], "resources": {"limits": limits}}
+    shared_instance.start_pod("huge", container, volumes=volume(source))
     lines = Path(f"/proc/{shared_instance.pid('huge')}/mountinfo").read_text().splitlines()
     (line,) = [line for line in lines if line.split()[4] == "/v"]
     assert " - hugetlbfs " in line

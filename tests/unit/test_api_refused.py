@@ -157,6 +157,10 @@ from tests.unit.test_api_manifest import HEAD, container, problems, spec
             '"HugePages-big" has no size of a page',
         ),
         (
+            spec("volumes: [{name: v, emptyDir: {medium: HugePages-2Mi}}]"),
+            "5: spec.volumes[0].emptyDir.medium: no container asks for huge pages of 2Mi",
+        ),
+        (
             spec("volumes: [{name: v, emptyDir: {mode: 02000}}]"),
             "5: spec.volumes[0].emptyDir.mode: must be 0 to 01777, not 1024 (02000)",
         ),

@@ -14,7 +14,7 @@ from minipod.api.validation.resources import check_pod_resources
 from minipod.api.validation.restart import RESTART_POLICIES
 from minipod.api.validation.rules import one_of, say, unique
 from minipod.api.validation.security import check_pod_security
-from minipod.api.validation.volumes import check_volume
+from minipod.api.validation.volumes import check_huge_pages, check_volume
 
 _MAX_DEADLINE = 2**31 - 1
 
@@ -46,6 +46,7 @@ def check_spec(spec: PodSpec, report: Report) -> None:
         ((f"spec.volumes[{i}].name", v.name) for i, v in enumerate(spec.volumes)),
         "volume name",
     )
+    check_huge_pages(spec, report)
     if not spec.containers:
         report.error("spec.containers", "missing, and required: a pod has at least one container")
     for found in members_of(spec):

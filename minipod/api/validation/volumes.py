@@ -7,12 +7,14 @@ from collections.abc import Collection
 from ipaddress import ip_address
 
 from minipod.api import names
+from minipod.api.containers import members_of
 from minipod.api.objects import (
     EmptyDirVolumeSource,
     EphemeralVolumeSource,
     HostPathVolumeSource,
     NFSVolumeSource,
     PersistentVolumeClaimVolumeSource,
+    PodSpec,
     Volume,
 )
 from minipod.api.problems import Report
@@ -120,10 +122,34 @@ def _empty_dir(source: EmptyDirVolumeSource, path: str, report: Report) -> None:
 
 
 def _page_size(medium: str, path: str, report: Report) -> None:
-    size = medium.removeprefix("HugePages-")
-    try:
-        good = parse_bytes(size) > 0
-    except ValueError:
-        good = False
-    if not good:
+    if _bytes(medium.removeprefix("HugePages-")) <= 0:
         report.error(path, f"{shown(medium)} has no size of a page: as in HugePages-2Mi")
+
+
+def check_huge_pages(spec: PodSpec, report: Report) -> None:
+    """Check that containers ask for the huge pages that volumes are made of: the kubelet mounts no others."""
+    prefix = "hugepages-"
+    asked = {
+        _bytes(name.removeprefix(prefix))
+        for member in members_of(spec)
+        for name in member.container.resources.limits
+        if name.startswith(prefix)
+    }
+    for i, volume in enumerate(spec.volumes):
+        where = f"spec.volumes[{i}].emptyDir.medium"
+        medium = volume.empty_dir.medium if volume.empty_dir else ""
+        if not medium.startswith("HugePages") or report.is_bad(where):
+            continue
+        size = medium.removeprefix("HugePages").removeprefix("-")
+        if (not size and len(asked) != 1) or (size and _bytes(size) not in asked | {0}):
+            what = f"of {size}" if size else "of one size"
+            hint = f"set resources.limits.{prefix}{size or '2Mi'}"
+            report.error(where, f"no container asks for huge pages {what}: {hint}")
+
+
+def _bytes(size: str) -> int:
+    """Return the bytes of a page, 0 for what is no size; that is reported elsewhere."""
+    try:
+        return parse_bytes(size)
+    except ValueError:
+        return 0
