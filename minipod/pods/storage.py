@@ -129,25 +129,24 @@ class Storage:
         return [x for x in self._objects.all(VOLUME) if isinstance(x, PersistentVolume)]
 
     def _users(self, claim: PersistentVolumeClaim) -> list[PodCore]:
-        """Return the pods that use a claim and have not ended."""
+        """Return the pods that use a claim: that were started, and have not ended."""
         meta = claim.metadata
         return [
             core
             for core in self._cores()
             if core.pod.metadata.namespace == meta.namespace
+            and core.record.sandbox >= 0
             and core.pod.status.phase not in TERMINAL
             and meta.name in claims_of(core.pod).values()
         ]
 
     def is_used(self, claim: PersistentVolumeClaim) -> bool:
-        """Whether a pod uses a claim that has not ended."""
+        """Whether a pod uses a claim; one that still waits does not (Kubernetes: one that is not scheduled)."""
         return bool(self._users(claim))
 
     def is_taken(self, claim: PersistentVolumeClaim, pod: Pod) -> bool:
         """Whether another pod than *pod* has been started with a claim, and not ended."""
-        return any(
-            core.uid != pod.metadata.uid and core.record.sandbox >= 0 for core in self._users(claim)
-        )
+        return any(core.uid != pod.metadata.uid for core in self._users(claim))
 
     # ---- changes from outside ----
 
@@ -410,6 +409,8 @@ class Storage:
             grown = copy.deepcopy(volume)
             grown.spec.capacity["storage"] = claim.spec.resources.requests["storage"]
             self._make_directory(grown)
+            if grown.spec.volume_mode == "Block":
+                loop.grow(f"{self.directory(grown)}/{BLOCK_FILE}")
             self._objects.put(grown)
             volume = grown
         if claim.status != _status_of(volume):

@@ -37,9 +37,7 @@ def attach(path: str) -> str:
     Raises:
         OSError: this machine has no loop devices, or none that is free.
     """
-    if device := find(path):
-        with _open(device) as fd:
-            fcntl.ioctl(fd, _SET_CAPACITY)
+    if device := grow(path):
         return device
     with _open(path) as file, _open(_CONTROL) as control:
         for _ in range(_TRIES):
@@ -54,6 +52,14 @@ def attach(path: str) -> str:
             else:
                 return device
     raise OSError(errno.EBUSY, "no loop device is free", _CONTROL)
+
+
+def grow(path: str) -> str:
+    """Tell the device of *path* that its file has another size; return it, or "" when there is none."""
+    if device := find(path):
+        with _open(device) as fd:
+            fcntl.ioctl(fd, _SET_CAPACITY)
+    return device
 
 
 def detach(path: str) -> None:

@@ -89,16 +89,17 @@ def run(here: Instance, made: Json) -> str:
     return said
 
 
+def clear(instance: Instance) -> None:
+    for kind in ("pods", "pvc", "pv"):
+        instance.cli("delete", kind, "--all")
+
+
 @pytest.fixture
 def here(shared_instance: Instance) -> Iterator[Instance]:
-    """An instance without pods, claims and volumes, before and after."""
-    for _ in range(2):
-        for kind in ("pods", "pvc", "pv"):
-            shared_instance.cli("delete", kind, "--all")
-        if not (shared_instance.base / "begun").exists():
-            (shared_instance.base / "begun").touch()
-            yield shared_instance
-    (shared_instance.base / "begun").unlink()
+    """An instance without pods, claims and volumes; what was made for claims is gone with them."""
+    clear(shared_instance)
+    yield shared_instance
+    clear(shared_instance)
     assert not os.listdir(f"{shared_instance.config.root_dir}/volumes")
 
 
@@ -223,6 +224,26 @@ def test_a_sub_path_of_a_claim(here: Instance) -> None:
     mounts = [{"name": "d", "mountPath": "/data", "subPath": "a/b"}]
     run(here, pod("s", "echo x >/data/file", volumeMounts=mounts))
     assert run(here, pod("t", "cat /data/a/b/file")) == "x\n"
+
+
+def test_a_claim_belongs_to_the_pods_group(here: Instance) -> None:
+    apply(here, claim())
+    made = pod("g", "touch /data/x; ls -ln /data/x; ls -lnd /data")
+    made["spec"]["securityContext"] = {"fsGroup": 4242, "runAsUser": 1000}
+    file, top = run(here, made).splitlines()
+    assert file.split()[2:4] == ["1000", "4242"]
+    assert top.startswith("drwxrws") and top.split()[3] == "4242"
+
+
+@requires("userns", "idmap")
+def test_a_claim_in_a_user_namespace(here: Instance) -> None:
+    apply(here, claim())
+    made = pod("ns", "id -u; touch /data/x /data/../data/y; ls -ln /data/x")
+    made["spec"]["hostUsers"] = False
+    said = run(here, made).splitlines()
+    assert said[0] == "0" and said[1].split()[2] == "0"
+    # Another pod, with other ids on the host or none, finds the same owner.
+    assert run(here, pod("plain", "ls -ln /data/x")).split()[2] == "0"
 
 
 def test_an_ephemeral_claim(here: Instance) -> None:

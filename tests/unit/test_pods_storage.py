@@ -274,6 +274,7 @@ def test_a_claim_in_use_stays(world: World) -> None:
         assert world.claim().metadata.finalizers == ["kubernetes.io/pvc-protection"]
         assert (world.root / "volumes" / "pvc-uid-c").exists()
         other = pod("q", uses("c"))
+        world.cores.append(other)  # one that only waits keeps nothing
         assert unmet(world.storage, other.pod) == 'persistentvolumeclaim "c" is being deleted'
         world.cores[0].pod.status.phase = "Succeeded"
         world.storage.look_again()
