@@ -72,7 +72,7 @@ static int stdio_open(const struct shim_self *self, const struct mp_launch *head
 
 /* Clone into the wanted PID namespace and cgroup. Returns the pid (0 in the child) or -errno. */
 static pid_t clone_child(const struct shim_self *self, const struct mp_launch *head, const struct child *child,
-                         int join, int *pidfd) {
+                         int pid_of, int *pidfd) {
   struct clone_args args = {
       .flags = CLONE_PIDFD | (head->clone_flags & CLONE_NEWPID),
       .pidfd = (uint64_t)(uintptr_t)pidfd,
@@ -84,7 +84,7 @@ static pid_t clone_child(const struct shim_self *self, const struct mp_launch *h
   }
   if (head->join_pid_ns) {
     /* setns on a PID namespace moves only our future children (setns(2)); undone right after the clone. */
-    int r = sys_setns(join, CLONE_NEWPID);
+    int r = sys_setns(pid_of, CLONE_NEWPID);
     if (r < 0) return r;
   }
   pid_t pid = sys_clone3(&args);
@@ -92,7 +92,7 @@ static pid_t clone_child(const struct shim_self *self, const struct mp_launch *h
   return pid;
 }
 
-int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join, int user,
+int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join, int pid_of, int user,
            struct launched *out) {
   struct child child = {.plan = *plan, .self_dev = self->exe_dev, .self_ino = self->exe_ino};
   struct stdio io = {.child = {-1, -1, -1}, .parent = {-1, -1, -1}};
@@ -111,7 +111,7 @@ int launch(const struct shim_self *self, const struct plan *plan, int *fds, int 
     set_slot(&child, head->join_slot, join);
     set_slot(&child, head->user_slot, user);
     set_slot(&child, head->pause_slot, self->pause_fd);
-    pid = clone_child(self, head, &child, join, &pidfd);
+    pid = clone_child(self, head, &child, pid_of < 0 ? join : pid_of, &pidfd);
     if (pid == 0) child_main(&child);
     if (pid < 0) r = (int)pid;
   }

@@ -28,9 +28,10 @@ struct launched {
 
 /*
  * Clone a child that runs the plan. `fds` (count of them) fill the slots from 0 on and are closed; `join` is the
- * pidfd of the process that the plan joins, or -1, and `user` its user namespace, or -1. Returns 0 or -errno; on failure nothing is left behind.
+ * pidfd of the process that the plan joins, `user` its user namespace, and `pid_of` the pidfd of the process whose PID
+ * namespace it shares if that is another; or -1. Returns 0 or -errno; on failure nothing is left behind.
  */
-int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join, int user,
+int launch(const struct shim_self *self, const struct plan *plan, int *fds, int count, int join, int pid_of, int user,
            struct launched *out);
 
 #endif

@@ -101,6 +101,7 @@ static void emit(struct stream *stream, struct logfile *log, char tag, const cha
 
 int stream_open(struct stream *stream, int fd, const char *name) {
   *stream = (struct stream){.fd = fd, .name = name};
+  for (int i = 0; i < LOG_COPIES; i++) stream->copies[i] = -1;
   stream->line = mmap(NULL, LOG_LINE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (stream->line == MAP_FAILED) {
     stream->line = NULL;
@@ -115,14 +116,33 @@ void stream_close(struct stream *stream, struct logfile *log) {
     flush(log);
   }
   close_fd(&stream->fd);
+  for (int i = 0; stream->line && i < LOG_COPIES; i++) close_fd(&stream->copies[i]);
   if (stream->line) munmap(stream->line, LOG_LINE);
   *stream = (struct stream){.fd = -1};
+}
+
+int stream_copy(struct stream *stream, int fd) {
+  for (int i = 0; stream->fd >= 0 && i < LOG_COPIES; i++) {
+    if (stream->copies[i] >= 0) continue;
+    if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0) return -errno;
+    stream->copies[i] = fd;
+    return 0;
+  }
+  return stream->fd < 0 ? -ESRCH : -EUSERS;
+}
+
+/* A reader that has fallen a pipe's length behind loses its pipe: it must not hold up the container. */
+static void write_copies(struct stream *stream, const char *data, size_t size) {
+  for (int i = 0; i < LOG_COPIES; i++)
+    if (stream->copies[i] >= 0 && RETRY(write(stream->copies[i], data, size)) != (ssize_t)size)
+      close_fd(&stream->copies[i]);
 }
 
 int stream_pump(struct stream *stream, struct logfile *log) {
   ssize_t n = (ssize_t)RETRY(read(stream->fd, stream->line + stream->used, LOG_LINE - stream->used));
   if (n < 0 && errno == EAGAIN) return 0;
   if (n <= 0) return -1; /* a pty says EIO when its last slave is closed */
+  write_copies(stream, stream->line + stream->used, (size_t)n);
   size_t end = stream->used + (size_t)n, start = 0;
   for (size_t i = stream->used; i < end; i++) {
     if (stream->line[i] != '\n') continue;

@@ -16,9 +16,12 @@ struct logfile {
   char *path;
 };
 
+#define LOG_COPIES 8 /* readers of a stream's bytes beside the log */
+
 struct stream {
   int fd;
-  const char *name; /* "stdout" or "stderr" */
+  int copies[LOG_COPIES]; /* pipes, or -1 */
+  const char *name;       /* "stdout" or "stderr" */
   size_t used;
   char *line; /* LOG_LINE bytes: the line not yet ended */
 };
@@ -31,6 +34,9 @@ void log_close(struct logfile *log);
 int stream_open(struct stream *stream, int fd, const char *name);
 /* Log what there is of a line that has not ended, and close the fd. */
 void stream_close(struct stream *stream, struct logfile *log);
+
+/* Give fd, which becomes non-blocking, all that is read from now on. Takes it over when it returns 0, not -errno. */
+int stream_copy(struct stream *stream, int fd);
 
 /* Read once and log the lines. Returns 1 when there may be more, 0 when there is nothing now, -1 at the end. */
 int stream_pump(struct stream *stream, struct logfile *log);

@@ -344,18 +344,26 @@ static int user_namespace(pid_t pid) {
   return fd < 0 ? -errno : fd;
 }
 
+/* Return where the running process called key is, -1 for no key, or -ESRCH. */
+static int find_running(const char *key) {
+  if (key[0] == 0) return -1;
+  int index = find(key);
+  return index < 0 || procs[index]->entry.state != MP_RUNNING ? -ESRCH : index;
+}
+
 /* Returns 0 when the answer comes later, or -errno for one now. */
 static int launch_plan(const struct mp_msg *request, const struct plan *plan, int *fds, int count) {
-  int index = 0, join = -1, r;
+  int index = 0, join = -1, pid_of = -1, r;
   _cleanup_fd_ int user = -1;
   if (shutting_down) return -ESHUTDOWN;
   if (request->key[0] == 0) return -EBADMSG;
   if (find(request->key) >= 0) return -EEXIST;
   while (index < MAX_PROCS && procs[index]) index++;
   if (index == MAX_PROCS) return -EUSERS;
-  if (plan->head->join[0]) {
-    int joined = find(plan->head->join);
-    if (joined < 0 || procs[joined]->entry.state != MP_RUNNING) return -ESRCH;
+  const int joined = find_running(plan->head->join), target = find_running(plan->head->pid_of);
+  if (joined < -1 || target < -1) return -ESRCH;
+  if (target >= 0) pid_of = procs[target]->pidfd;
+  if (joined >= 0) {
     join = procs[joined]->pidfd;
     if (plan->head->user_slot >= 0 && (user = user_namespace(procs[joined]->entry.pid)) < 0) return user;
   }
@@ -372,7 +380,7 @@ static int launch_plan(const struct mp_msg *request, const struct plan *plan, in
     }
   }
   struct launched child;
-  r = launch(&self, plan, fds, count, join, user, &child);
+  r = launch(&self, plan, fds, count, join, pid_of, user, &child);
   if (r < 0) {
     forget(index);
     return r;
@@ -414,6 +422,33 @@ static int on_signal_request(const struct mp_msg *request) {
   if (p->entry.kind == MP_KIND_EXEC && p->entry.state == MP_RUNNING && request->status == SIGKILL)
     if (getpgid(p->entry.pid) == p->entry.pid) kill(-p->entry.pid, SIGKILL);
   return sys_pidfd_send_signal(p->pidfd, request->status);
+}
+
+/* Copy what a container writes from now on into the pipes, and answer with the fd that feeds it. */
+static int on_attach(const struct mp_msg *request, int *fds, int count) {
+  struct mp_msg message = {.type = MP_OK, .serial = request->serial};
+  int index = find(request->key);
+  struct proc *p = index < 0 ? NULL : procs[index];
+  if (!p || p->entry.state != MP_RUNNING) return -ESRCH;
+  if (p->entry.kind != MP_KIND_CONTAINER || count != 2) return -EINVAL;
+  for (int i = 0; i < 2; i++) {
+    struct stream *stream = i ? &p->err : &p->out;
+    if (stream->fd < 0) continue; /* it has closed this one, or a terminal has but the other */
+    int r = stream_copy(stream, fds[i]);
+    if (r < 0) return r;
+    fds[i] = -1;
+  }
+  /* Of a terminal we hold the slave as stdin_fd; what feeds it is the master. */
+  const int to = p->stdio == MP_STDIO_TTY_LOG ? p->out.fd : p->stdin_fd;
+  tell(&message, &to, to >= 0);
+  return 0;
+}
+
+static int on_end_stdin(const struct mp_msg *request) {
+  int index = find(request->key);
+  if (index < 0) return -ESRCH;
+  if (procs[index]->stdio == MP_STDIO_LOG) close_fd(&procs[index]->stdin_fd);
+  return 0;
 }
 
 static void on_state(const struct mp_msg *request) {
@@ -465,6 +500,14 @@ static void handle(struct mp_msg *request, int *fds, int count, int lost) {
       break;
     case MP_SHUTDOWN:
       on_shutdown(request);
+      break;
+    case MP_ATTACH:
+      r = lost ? -EMFILE : on_attach(request, fds, count);
+      if (r < 0) answer(request->serial, MP_ERROR, -r);
+      break;
+    case MP_END_STDIN:
+      r = on_end_stdin(request);
+      answer(request->serial, r < 0 ? MP_ERROR : MP_OK, -r);
       break;
     default:
       answer(request->serial, MP_ERROR, EBADMSG);

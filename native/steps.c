@@ -798,6 +798,7 @@ int plan_validate(struct plan *plan, const void *data, size_t size) {
   plan->strings = (const char *)(plan->steps + head->steps);
   if (plan->strings[0] != 0 || plan->strings[head->strings - 1] != 0) return -EBADMSG;
   if (head->log_path >= head->strings || memchr(head->join, 0, sizeof head->join) == NULL) return -EBADMSG;
+  if (memchr(head->pid_of, 0, sizeof head->pid_of) == NULL) return -EBADMSG;
   const int32_t slots[] = {head->cgroup_slot, head->join_slot,  head->stdin_slot, head->stdout_slot,
                            head->stderr_slot, head->pause_slot, head->user_slot};
   for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)

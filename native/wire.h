@@ -135,12 +135,13 @@ struct mp_launch {
   int32_t pause_slot; /* gets the pause executable, or -1                               */
   int32_t user_slot;  /* gets the user namespace of the process named by `join`, or -1  */
   int32_t reserved;
-  uint32_t join_pid_ns; /* 1: the clone is made in the pid namespace of `join`            */
+  uint32_t join_pid_ns; /* 1: the clone is made in the pid namespace of `pid_of`, or `join` */
   uint32_t keep_stdin;  /* 1: stdin is a pipe whose other end the shim keeps open         */
   uint32_t log_path;    /* string                                                         */
   uint32_t log_max_files;
   uint64_t log_max_bytes;
   char join[MP_KEY_SIZE];
+  char pid_of[MP_KEY_SIZE];
 };
 
 enum mp_type {
@@ -150,13 +151,15 @@ enum mp_type {
   MP_STATE,      /* answered by an MP_ENTRY per process, then MP_END           */
   MP_FORGET,     /* key: drop the record of a process that has ended           */
   MP_SHUTDOWN,   /* kill all that is left, then exit                           */
+  MP_ATTACH,     /* key; fds: pipes that get a copy of stdout and stderr        */
+  MP_END_STDIN,  /* key: drop our end of a kept stdin                          */
   /* shim -> agent */
   MP_LAUNCHED = 32, /* key, pid, started_ns; fds: those the plan sent            */
   MP_FAILED,        /* key, step, status = errno, detail                         */
   MP_EXITED,        /* key, pid, status = wait status, finished_ns               */
   MP_ENTRY,         /* key, kind, state, pid, status, step, detail, times        */
   MP_END,
-  MP_OK,
+  MP_OK,   /* to MP_ATTACH: the fd of its stdin, if it is kept, or of its pty */
   MP_ERROR /* status = errno */
 };
 

@@ -242,7 +242,8 @@ class Instance:
 
     def container(self, name: str, container: str = "c0") -> Json:
         """Return the status of one container of a pod."""
-        statuses = self.pod(name)["status"]["containerStatuses"]
+        found = self.pod(name)["status"]
+        statuses = found["containerStatuses"] + found.get("ephemeralContainerStatuses", [])
         return next(status for status in statuses if status["name"] == container)
 
     def pod_cgroup(self, name: str) -> str:

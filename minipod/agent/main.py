@@ -23,6 +23,7 @@ from typing import Any
 from minipod import __version__
 from minipod.agent.changes import Changes
 from minipod.agent.conditions import ConditionService
+from minipod.agent.debug import Debug
 from minipod.agent.imageservice import ImageService
 from minipod.agent.objects import ObjectTable
 from minipod.agent.reads import Reads
@@ -76,6 +77,7 @@ class Agent:
                 **Service(manager).handlers(),
                 **ConditionService(manager).handlers(),
                 **Resources(manager).handlers(),
+                **Debug(manager).handlers(),
                 **ImageService(manager.tools.images, manager).handlers(),
                 "agent-status": self._status_of(manager),
                 "agent-stop": self._stop_with(manager),

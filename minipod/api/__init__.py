@@ -6,6 +6,7 @@ This package does no I/O and imports nothing of minipod but its version and ``mi
 """
 
 from minipod.api.containers import Member, default_container, member, members
+from minipod.api.ephemeral import load_ephemeral
 from minipod.api.manifest import Document, load_manifests
 from minipod.api.objects import (
     AnyObject,
@@ -25,6 +26,7 @@ from minipod.api.objects import (
     DownwardAPIVolumeFile,
     EmptyDirVolumeSource,
     EnvVar,
+    EphemeralContainer,
     EphemeralVolumeSource,
     Event,
     EventSource,
@@ -106,6 +108,7 @@ __all__ = [
     "DownwardAPIVolumeFile",
     "EmptyDirVolumeSource",
     "EnvVar",
+    "EphemeralContainer",
     "EphemeralVolumeSource",
     "Event",
     "EventSource",
@@ -166,6 +169,7 @@ __all__ = [
     "contents",
     "default_container",
     "from_dict",
+    "load_ephemeral",
     "load_manifests",
     "member",
     "members",

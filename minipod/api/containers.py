@@ -57,6 +57,8 @@ def members_of(spec: PodSpec) -> Iterator[Member]:
         yield Member(container, "init", f"spec.initContainers[{i}]")
     for i, container in enumerate(spec.containers):
         yield Member(container, "app", f"spec.containers[{i}]")
+    for i, container in enumerate(spec.ephemeral_containers):
+        yield Member(container, "ephemeral", f"spec.ephemeralContainers[{i}]")
 
 
 def member(pod: Pod, name: str) -> Member:

@@ -26,6 +26,8 @@ VERBS = {
     "describe": ("describe", "app"),
     "logs": ("logs", "app"),
     "exec": ("exec", "app"),
+    "attach": ("attach", "app"),
+    "debug": ("debug", "app"),
     "delete": ("delete", "app"),
     "wait": ("wait", "app"),
     "condition": ("condition", "app"),

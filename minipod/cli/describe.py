@@ -106,6 +106,11 @@ def pod_lines(pod: Json, events: Sequence[Json], now: float) -> list[str]:
         ),
         *_containers("Containers", spec.get("containers", []), status.get("containerStatuses", [])),
         *_gates(spec.get("readinessGates", []), status.get("conditions", [])),
+        *_containers(
+            "Ephemeral Containers",
+            spec.get("ephemeralContainers", []),
+            status.get("ephemeralContainerStatuses", []),
+        ),
         *_conditions(status.get("conditions", [])),
         *volumes(spec.get("volumes", [])),
         pair("QoS Class", status.get("qosClass"), 17),

@@ -14,8 +14,9 @@ import signal
 import termios
 import tty
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from minipod.cli.client import Call
 
@@ -109,6 +110,38 @@ def run_on_pipes(call: Call, ends: Sequence[int]) -> int:
             feed.end()
         os.close(out)
         os.close(err)
+    return _exit_code(call)
+
+
+def run_attached(call: Call, ends: Sequence[int], *, stdin: bool) -> int:
+    """Connect our streams with a running container: our *ends* of the pipes that it writes to, and what feeds it.
+
+    Takes the ends over: they are closed. Our terminal becomes the container's if it has one and we feed it.
+
+    Raises:
+        MinipodError: the agent's error.
+        BrokenPipeError: nobody reads our output.
+    """
+    feed: _Feed | None = None
+    try:
+        started: dict[str, Any] = {}
+        while not started and call.done is None:
+            for event in call.receive():
+                started = event
+        with ExitStack() as stack:
+            if stdin and call.fds:
+                to = call.fds.pop()
+                feed = _Feed(STDIN, to, close=True)
+                os.set_blocking(to, False)
+                if started.get("tty") and os.isatty(STDIN):
+                    stack.enter_context(raw_mode(STDIN))
+                    stack.enter_context(_following_window(to))
+            _pump(call, feed, dict(zip(ends, (STDOUT, STDERR), strict=True)))
+    finally:
+        if feed:
+            feed.end()
+        for fd in ends:
+            os.close(fd)
     return _exit_code(call)
 
 

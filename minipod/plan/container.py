@@ -92,6 +92,8 @@ def _launch(
 ) -> s.Launch:
     cgroup2 = facts.cgroup2
     shared = pod.spec.share_process_namespace
+    # The target's processes are seen anyway in a PID namespace that is shared by all.
+    target = run.target if not (shared or pod.spec.host_pid) else ""
     return s.Launch(
         key=process_key(container.name, run.attempt),
         kind="CONTAINER",
@@ -100,11 +102,12 @@ def _launch(
         into_cgroup=container_cgroup(context.cgroup, container.name, run.attempt)
         if cgroup2
         else "",
-        new_pid_namespace=not (pod.spec.host_pid or shared),
+        new_pid_namespace=not (pod.spec.host_pid or shared or target),
         join=sandbox.KEY,
         join_slot=JOIN,
         user_slot=USERS if context.users else -1,
-        join_pid_namespace=shared and not pod.spec.host_pid,
+        join_pid_namespace=bool(target) or (shared and not pod.spec.host_pid),
+        pid_of=target,
         stdio="TTY_LOG" if container.tty else "LOG",
         stdio_slots=(STDIN, STDOUT, STDERR),
         keep_stdin=container.stdin,

@@ -258,6 +258,7 @@ class ContainerContext:
         seccomp_profile, seccomp_flags: how it is called, and its ``SECCOMP_FILTER_FLAG_*``.
         apparmor: the name of the AppArmor profile to change to, or "".
         devices: the host's devices, of a privileged container.
+        target: the shim's key of the run whose PID namespace it shares, or "".
     """
 
     attempt: int
@@ -276,3 +277,4 @@ class ContainerContext:
     seccomp_flags: int = 0
     apparmor: str = ""
     devices: tuple[Device, ...] = ()
+    target: str = ""

@@ -11,9 +11,11 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TypeGuard
 
-from minipod.api import Container, default_container, member, members
+from minipod.api import Container, EphemeralContainer, default_container, member, members
 from minipod.errors import MinipodError, NotFound
 from minipod.plan import (
     ContainerContext,
@@ -37,6 +39,10 @@ log = logging.getLogger(__name__)
 
 PULL_SHOWN = 1.0  # seconds for which a failed pull is shown as such, before it is shown as waiting for the next
 IMAGE_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff")
+
+
+def _is_ephemeral(container: Container) -> TypeGuard[EphemeralContainer]:
+    return isinstance(container, EphemeralContainer)
 
 
 class Containers:
@@ -131,9 +137,11 @@ class Containers:
         if core.deleting or order.is_ending(core.pod, core.record):
             return
         try:
+            target = self._target(container)
             run = resolve.container_context(
                 pod, container, image, record.attempt + 1, core.tools.filters, env
             )
+            run = replace(run, target=target)
             facts = core.tools.runtime.facts
             propagation.check(pod, container, core.context())
             steps = compile_container(pod, container, core.context(), run, facts)
@@ -174,6 +182,24 @@ class Containers:
                 self.ended(record, Ended(128, "StartError", now, now, 0, str(error)))
             return
         self.on_started(process)
+
+    def add(self, name: str) -> None:
+        """Take on a container that was added to the pod."""
+        self._core.record.containers.append(ContainerRecord(name))
+
+    def _target(self, container: Container) -> str:
+        """Return the run whose processes an ephemeral container shares, as the shim calls it; or "".
+
+        Raises:
+            ConfigError: its target does not run.
+        """
+        name = container.target_container_name if _is_ephemeral(container) else ""
+        if not name:
+            return ""
+        record = self._core.record.container(name)
+        if record.state != "running":
+            raise ConfigError(f"target container {name} is not running")
+        return process_key(record.name, record.attempt)
 
     async def _discard_previous(self, record: ContainerRecord, shim: Shim) -> None:
         """Remove what the last run left: its writable layer, its cgroup, the shim's record of it."""
@@ -277,11 +303,13 @@ class Containers:
         reason = "Completed" if code == 0 else "Error"
         if code == 137 and core.tools.runtime.cgroups.oom_kills(core.cgroup_of(record)) > 0:
             reason = "OOMKilled"
-        if core.pod.spec.share_process_namespace or core.pod.spec.host_pid:
+        spec, container = core.pod.spec, core.spec(record.name)
+        shares = _is_ephemeral(container) and container.target_container_name
+        if spec.share_process_namespace or spec.host_pid or shares:
             # Its other processes do not end with it, as they would with a PID namespace of their own.
             core.spawn(core.tools.runtime.cgroups.kill(core.cgroup_of(record)))
         path = f"{core.log_dir}/{record.name}/{record.attempt}.log"
-        message = self.messages.read(core.spec(record.name), record, path, code)
+        message = self.messages.read(container, record, path, code)
         self.ended(record, Ended(code, reason, process.started, process.finished, number, message))
         core.wake.set()
 

@@ -39,7 +39,7 @@ def claims(pod: Pod) -> Iterator[tuple[str, HostPort]]:
     """
     shared = pod.spec.host_network
     for found in members(pod):
-        if found.kind != "app":
+        if found.kind != "app" and not found.is_sidecar:
             continue
         for i, port in enumerate(found.container.ports):
             number = port.container_port if shared else port.host_port

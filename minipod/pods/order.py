@@ -40,8 +40,10 @@ def startable(pod: Pod, record: PodRecord) -> list[ContainerRecord]:
     started. All others wait for all of them, and for the first run of a postStart hook of one before them. A sidecar
     that is restarted later holds nobody up.
     """
-    result: list[ContainerRecord] = []
-    rows = list(pairs(pod, record))
+    every = list(pairs(pod, record))
+    # Who looks into a pod does so above all when its init containers do not get on.
+    result = [container for member, container in every if member.kind == "ephemeral"]
+    rows = [row for row in every if row[0].kind != "ephemeral"]
     for i, (member, container) in enumerate(rows):
         if member.kind == "init" and not member.is_sidecar:
             if not _has_succeeded(container, record):
@@ -72,10 +74,10 @@ def is_initialized(pod: Pod, record: PodRecord) -> bool:
     Once an ordinary container has run in it, they have: a sidecar's restart does not change that.
     """
     for member, container in pairs(pod, record):
-        if member.kind != "init":
+        if member.kind == "app":
             if container.sandbox >= 0 and container.sandbox == record.sandbox:
                 return True
-        elif member.is_sidecar:
+        elif member.is_sidecar or member.kind == "ephemeral":
             continue
         elif not _has_succeeded(container, record):
             return False

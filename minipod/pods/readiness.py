@@ -13,7 +13,8 @@ def started(member: Member, record: ContainerRecord) -> bool:
 
 
 def ready(member: Member, record: ContainerRecord) -> bool:
-    """Whether the container counts as ready; a regular init container does when it has succeeded."""
+    """Whether the container counts as ready; a regular init container does when it has succeeded,
+    an ephemeral one never."""
     if member.kind == "init" and not member.is_sidecar:
         return record.is_over and record.ended is not None and record.ended.exit_code == 0
-    return started(member, record) and not record.unready
+    return member.kind != "ephemeral" and started(member, record) and not record.unready

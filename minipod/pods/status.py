@@ -158,4 +158,5 @@ def pod_status(
         qos_class=qos_class(pod),
         init_container_statuses=statuses["init"],
         container_statuses=statuses["app"],
+        ephemeral_container_statuses=statuses["ephemeral"],
     )

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 
-from minipod.api import Pod, PodCondition
+from minipod.api import EphemeralContainer, Pod, PodCondition
 from minipod.api.resize import resized
 from minipod.errors import MinipodError
 from minipod.plan import ContainerContext, PodContext
@@ -312,6 +312,25 @@ class PodWorker:
     async def recover(self) -> None:
         """Find out what became of the pod while no agent ran. Nothing that lives is disturbed."""
         await recovery.recover(self.core, self._sandbox, self._containers)
+
+    # ---- looking into it ----
+
+    def add_ephemeral(self, container: EphemeralContainer) -> None:
+        """Add a container, checked, to the pod.
+
+        Raises:
+            MinipodError: the pod has ended, or is going.
+        """
+        if self._is_leaving():
+            what = "is being deleted" if self.core.deleting else "has ended"
+            raise MinipodError(
+                f"pod {self.name} {what}: no container can be added",
+                "its containers' output is shown by minipod logs",
+            )
+        self.pod.spec.ephemeral_containers.append(container)
+        self._containers.add(container.name)
+        self.publish()
+        self.core.wake.set()
 
     # ---- commands in running containers ----
 

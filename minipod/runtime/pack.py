@@ -83,6 +83,7 @@ def pack(launch: Launch) -> bytes:
     head.log_max_files = launch.log_max_files
     head.log_max_bytes = launch.log_max_bytes
     head.join = launch.join.encode()
+    head.pid_of = launch.pid_of.encode()
     head.strings = len(strings.data)
     return bytes(ffi.buffer(head)) + bytes(ffi.buffer(steps)) + bytes(strings.data)
 

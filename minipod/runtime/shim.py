@@ -186,6 +186,23 @@ class Shim:
             return False
         return True
 
+    async def attach(self, key: str, stdout: int, stderr: int) -> int:
+        """Have all that a container writes from now on copied to two pipes, until it ends or they are not read.
+
+        Returns:
+            The fd that feeds the container's stdin, which is the master if it has a terminal; -1 if there is none.
+
+        Raises:
+            ProcessLookupError: it does not run.
+            OSError: too many are attached, or the shim is gone.
+        """
+        answers = await self._request("ATTACH", key, fds=(stdout, stderr))
+        return answers[0].fds[0] if answers else -1
+
+    async def end_stdin(self, key: str) -> None:
+        """Let go of a container's stdin: it ends with whoever is attached to it."""
+        await self._request("END_STDIN", key)
+
     async def state(self) -> list[Process]:
         """Return all processes that the shim knows."""
         return await self._request("STATE", "")
@@ -276,7 +293,7 @@ class Shim:
         elif kind == lib.MP_ERROR:
             future.set_exception(OSError(message.status, os.strerror(message.status)))
         else:
-            future.set_result(self._entries.get(message.serial, []))
+            future.set_result([process] if fds else self._entries.get(message.serial, []))
 
 
 _STATES = {lib.MP_STARTING: "starting", lib.MP_RUNNING: "running", lib.MP_EXITED_STATE: "exited"}

@@ -264,7 +264,7 @@ def complete(words: str, shell: str = "bash", **env: str) -> list[str]:
 
 def test_verbs_are_completed() -> None:
     offered = complete("minipod de")
-    assert offered == ["describe", "delete"]
+    assert offered == ["describe", "debug", "delete"]
     for shell in ("zsh", "fish"):
         assert "describe" in "\n".join(complete("minipod de", shell))
 

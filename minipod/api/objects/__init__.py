@@ -20,7 +20,7 @@ from minipod.api.objects.claims import (
     VolumeResourceRequirements,
 )
 from minipod.api.objects.config import ConfigMap, Secret
-from minipod.api.objects.container import Container
+from minipod.api.objects.container import Container, EphemeralContainer
 from minipod.api.objects.env import (
     ConfigMapEnvSource,
     ConfigMapKeySelector,
@@ -144,6 +144,7 @@ __all__ = [
     "EnvFromSource",
     "EnvVar",
     "EnvVarSource",
+    "EphemeralContainer",
     "EphemeralVolumeSource",
     "Event",
     "EventSource",

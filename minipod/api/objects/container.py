@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import msgspec
 
-from minipod.api.field import Tables, all_refused, yes
+from minipod.api.field import Tables, no, yes
 from minipod.api.objects.base import Object, spelled_out
 from minipod.api.objects.env import EnvFromSource, EnvVar
 from minipod.api.objects.lifecycle import ContainerRestartRule, Lifecycle, Probe
@@ -49,6 +49,23 @@ class Container(Object):
     tty: bool = False
 
 
+class EphemeralContainer(Container):
+    """A container that was added to a running pod to look into it; it has no ports, probes, hooks and resources."""
+
+    target_container_name: str = ""
+
+
+_NOT_EPHEMERAL = (
+    "lifecycle",
+    "livenessProbe",
+    "ports",
+    "readinessProbe",
+    "resizePolicy",
+    "resources",
+    "restartPolicy",
+    "restartPolicyRules",
+    "startupProbe",
+)
 FIELDS: Tables = {
     "Container": {
         "args": yes(
@@ -140,13 +157,14 @@ FIELDS: Tables = {
             doc="In which directory the program starts. Default: the image's, else /."
         ),
     },
-    "EphemeralContainer": all_refused(
-        "args:[str] command:[str] env:[EnvVar] envFrom:[EnvFromSource] image imagePullPolicy "
-        "lifecycle:Lifecycle livenessProbe:Probe name ports:[ContainerPort] readinessProbe:Probe "
-        "resizePolicy:[ContainerResizePolicy] resources:ResourceRequirements restartPolicy "
-        "restartPolicyRules:[ContainerRestartRule] securityContext:SecurityContext "
-        "startupProbe:Probe stdin:bool stdinOnce:bool targetContainerName terminationMessagePath "
-        "terminationMessagePolicy tty:bool volumeDevices:[VolumeDevice] "
-        "volumeMounts:[VolumeMount] workingDir"
+}
+FIELDS["EphemeralContainer"] = {
+    name: no(field.type, "an ephemeral container has none, in Kubernetes either")
+    if name in _NOT_EPHEMERAL
+    else field
+    for name, field in FIELDS["Container"].items()
+} | {
+    "targetContainerName": yes(
+        doc="The container whose processes it sees, because it shares its PID namespace. Default: none but its own."
     ),
 }

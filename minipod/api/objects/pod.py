@@ -17,7 +17,7 @@ from minipod.api.field import (
     yes,
 )
 from minipod.api.objects.base import Object, spelled_out
-from minipod.api.objects.container import Container
+from minipod.api.objects.container import Container, EphemeralContainer
 from minipod.api.objects.meta import ObjectMeta
 from minipod.api.objects.network import HostAlias, PodDNSConfig
 from minipod.api.objects.resources import ResourceRequirements
@@ -42,6 +42,7 @@ class PodSpec(Object):
     """What the pod should be; *node_name* is this machine's name, whatever the manifest says."""
 
     init_containers: list[Container] = msgspec.field(default_factory=list)
+    ephemeral_containers: list[EphemeralContainer] = msgspec.field(default_factory=list)
     containers: list[Container] = msgspec.field(default_factory=list)
     volumes: list[Volume] = msgspec.field(default_factory=list)
     resources: ResourceRequirements = msgspec.field(default_factory=ResourceRequirements)
@@ -114,9 +115,13 @@ FIELDS: Tables = {
             kept=True,
             doc="Whether services are put into the environment.",
         ),
-        "ephemeralContainers": no("[EphemeralContainer]", "use `minipod exec`"),
         "evictionResponders": inert(
             "[EvictionResponder]", NO_CLUSTER, doc="Who is asked before an eviction."
+        ),
+        "ephemeralContainers": yes(
+            "[EphemeralContainer]",
+            doc="Containers that were added to the running pod, to look into it: `minipod debug` adds them, a manifest "
+            "that creates a pod has none. They are never restarted, and never removed before the pod is.",
         ),
         "hostAliases": yes("[HostAlias]", doc="Further lines of the pod's /etc/hosts."),
         "hostIPC": yes(

@@ -124,4 +124,5 @@ class PodStatus(Object):
     start_time: str | None = None
     qos_class: str | None = None
     init_container_statuses: list[ContainerStatus] = msgspec.field(default_factory=list)
+    ephemeral_container_statuses: list[ContainerStatus] = msgspec.field(default_factory=list)
     container_statuses: list[ContainerStatus] = msgspec.field(default_factory=list)

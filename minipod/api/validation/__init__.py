@@ -25,4 +25,7 @@ def validate(pod: Pod, report: Report) -> None:
     """
     check_metadata(pod.metadata, report)
     check_spec(pod.spec, report)
+    if pod.spec.ephemeral_containers:
+        what = "may only be added to a running pod: minipod debug POD --image IMAGE"
+        report.error("spec.ephemeralContainers", what)
     check_apparmor_annotations(pod, report)

@@ -8,6 +8,7 @@ from minipod.api.containers import members_of
 from minipod.api.objects import PodSpec
 from minipod.api.problems import Report
 from minipod.api.validation.container import check_container
+from minipod.api.validation.ephemeral import check_ephemeral
 from minipod.api.validation.lifecycle import check_no_lifecycle
 from minipod.api.validation.network import check_host_ports, check_network
 from minipod.api.validation.resources import check_pod_resources
@@ -53,6 +54,8 @@ def check_spec(spec: PodSpec, report: Report) -> None:
         check_container(found.container, found.path, spec, report)
         if found.kind == "init" and not found.is_sidecar:
             check_no_lifecycle(found.container, found.path, report)
+    for index, extra in enumerate(spec.ephemeral_containers):
+        check_ephemeral(extra, f"spec.ephemeralContainers[{index}]", spec, report)
     called = ((f"{found.path}.name", found.name) for found in members_of(spec))
     unique(report, called, "container name")
     check_pod_resources(spec, report)

@@ -122,7 +122,8 @@ class Launch(Step):
         new_pid_namespace: clone with ``CLONE_NEWPID``.
         join: key of the process whose pidfd goes to *join_slot*, or "".
         user_slot: gets the user namespace of *join*, or -1.
-        join_pid_namespace: clone inside the PID namespace of *join*.
+        join_pid_namespace: clone inside the PID namespace of *pid_of*, or of *join* when that is "".
+        pid_of: key of a process whose PID namespace is shared, if that is not *join*'s; or "".
         into_cgroup: the cgroup that the clone is born in (cgroup v2), or "".
         stdio: ``NULL``, ``LOG``, ``TTY_LOG``, ``FDS`` or ``TTY``.
     """
@@ -135,6 +136,7 @@ class Launch(Step):
     join: str = ""
     join_slot: int = -1
     join_pid_namespace: bool = False
+    pid_of: str = ""
     into_cgroup: str = ""
     pause_slot: int = -1
     user_slot: int = -1
@@ -148,7 +150,7 @@ class Launch(Step):
     def describe(self) -> str:
         where = ", in a new PID namespace" if self.new_pid_namespace else ""
         if self.join_pid_namespace:
-            where = f", in the PID namespace of {self.join}"
+            where = f", in the PID namespace of {self.pid_of or self.join}"
         if self.into_cgroup:
             where += f", in cgroup {self.into_cgroup}"
         return f"clone3 {self.key}{where}; in it:"

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API's verbs that look into a pod: debug adds a container to it, attach connects with one that runs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from minipod.agent.server import Call, Handler
+from minipod.api import load_ephemeral, member
+from minipod.errors import UsageError
+from minipod.plan import process_key
+from minipod.plan.command import argv
+from minipod.pods import resolve
+from minipod.pods.manager import PodManager
+from minipod.pods.order import LIVE
+
+
+class Debug:
+    """Answers requests that look into pods with containers of their own."""
+
+    def __init__(self, manager: PodManager) -> None:
+        self._manager = manager
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the verbs that are answered here."""
+        return {"debug": self.debug, "attach": self.attach}
+
+    async def debug(self, call: Call) -> dict[str, Any]:
+        """Add the container that ``container`` describes, an EphemeralContainer as JSON.
+
+        It is what Kubernetes' ``pods/ephemeralcontainers`` takes.
+        """
+        worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
+        container = load_ephemeral(call.text("container"), "container", worker.pod)
+        image = resolve.find_image(self._manager.tools.images, container)
+        if not argv(container, image.config.entrypoint, image.config.cmd, {}):
+            raise UsageError(
+                f"image {container.image} does not say what to execute", "name it: -- COMMAND"
+            )
+        worker.add_ephemeral(container)
+        return {"pod": worker.name, "container": container.name}
+
+    async def attach(self, call: Call) -> dict[str, Any]:
+        """Copy what a container writes to the two pipes that came along, until it ends; send what feeds its stdin."""
+        worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
+        if len(call.fds) != 2:
+            raise UsageError("an attach needs two pipes")
+        record, _, _, shim = worker.running(call.request.get("container"))
+        container = member(worker.pod, record.name).container
+        wants_stdin = bool(call.request.get("stdin"))
+        if wants_stdin and not container.stdin:
+            raise UsageError(
+                f"container {record.name} of pod {worker.name} has no stdin",
+                "set stdin: true in its manifest, or attach without -i",
+            )
+        key = process_key(record.name, record.attempt)
+        attempt = record.attempt
+        feed = await shim.attach(key, *call.fds)
+        for fd in call.fds:
+            os.close(fd)
+        call.fds.clear()
+        try:
+            if wants_stdin and container.stdin_once:
+                await shim.end_stdin(key)
+            passed = [feed] if feed >= 0 and (wants_stdin or container.tty) else []
+            await call.event({"started": True, "tty": container.tty}, passed)
+        finally:
+            if feed >= 0:
+                os.close(feed)
+        while record.attempt == attempt and record.state in LIVE and not worker.gone.is_set():
+            await worker.changed()
+        ended = record.ended
+        return {"exitCode": ended.exit_code if ended else 137}
