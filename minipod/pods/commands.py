@@ -17,7 +17,7 @@ from minipod.pods.core import PodCore
 from minipod.pods.execs import Execs
 from minipod.pods.record import ContainerRecord
 from minipod.pods.status import exit_of
-from minipod.runtime.shim import Shim
+from minipod.runtime.shim import ANSWER_TIMEOUT, Shim
 
 MAX_OUTPUT = 10 * 1024
 """Bytes of output that are kept, as the kubelet does."""
@@ -141,5 +141,7 @@ class Output:
 
 
 async def _kill(shim: Shim, key: str) -> None:
+    # A shim that is held would let these pile up.
     with contextlib.suppress(OSError):
-        await shim.signal(key, _KILL)
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            await shim.signal(key, _KILL)

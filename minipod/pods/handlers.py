@@ -55,7 +55,7 @@ class Handlers:
             command = tuple(expand(word, given) for word in probe.exec.command)
             code = await self._commands.run(container.name, command, output)
             text = output.text()
-            return Outcome(Verdict.SUCCESS, text) if code == 0 else failure(text)
+            return Outcome(Verdict.SUCCESS, text) if code == 0 else failure(text.rstrip("\n"))
         if probe.http_get:
             return await http.probe(self._request(container, probe.http_get, "probe"))
         if probe.tcp_socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,6 +171,46 @@ def test_headers_arrive_and_redirects_elsewhere_are_a_warning(pods: Instance) ->
     # From the host, not from within the pod.
     assert seen["REMOTE_ADDR"] != made["status"]["podIP"]
     wait_for_event(pods, "p", "ProbeWarning: Readiness probe warning: Probe terminated redirects")
+
+
+def test_a_pod_of_the_hosts_network_is_asked_at_the_hosts_address(pods: Instance) -> None:
+    with socket.socket() as found:
+        found.bind(("", 0))
+        port = found.getsockname()[1]
+    probe = {"httpGet": {"path": "/ready", "port": port}, **FAST}
+    script = HTTPD.replace("8080", str(port))
+    node.create(pods, pod("p", shell(script), {"hostNetwork": True}, readinessProbe=probe))
+    made = node.wait_for(pods, "p", is_ready)
+    assert made["status"]["podIP"] == made["status"]["hostIP"]
+
+
+def test_a_sidecar_s_probes_hold_up_the_pod(pods: Instance) -> None:
+    sidecar = {
+        "name": "side",
+        "image": node.IMAGE,
+        "command": node.FOREVER,
+        "restartPolicy": "Always",
+        "startupProbe": {
+            "exec": {"command": ["test", "-e", "/tmp/up"]},
+            "periodSeconds": 1,
+            "failureThreshold": 60,
+        },
+        "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/ready"]}, **FAST},
+    }
+    node.create(pods, pod("p", node.FOREVER, {"initContainers": [sidecar]}))
+    wait_for_event(pods, "p", "Unhealthy: Startup probe failed")
+    assert "waiting" in node.container(node.pods(pods)["p"])["state"]
+    exec_in(pods, "p", "side", "touch", "/tmp/up")
+    made = node.wait_for(pods, "p", node.ready)
+    conditions = {c["type"]: c["status"] for c in made["status"]["conditions"]}
+    assert (conditions["Initialized"], conditions["Ready"]) == ("True", "False")
+    exec_in(pods, "p", "side", "touch", "/tmp/ready")
+    pods.wait("p", "condition=Ready")
+
+
+def exec_in(instance: Instance, name: str, container: str, *command: str) -> None:
+    done = instance.exec(name, *command, container=container)
+    assert done.returncode == 0, done
 
 
 # ---- liveness and startup ----------------------------------------------------------------------------

@@ -161,3 +161,13 @@ def test_a_port_by_name(name: str, warnings: list[str]) -> None:
     probe = document.pod.spec.containers[0].liveness_probe
     assert probe is not None and probe.tcp_socket is not None
     assert probe.tcp_socket.port == name
+
+
+@pytest.mark.parametrize("field", ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle"])
+def test_init_containers_have_neither_probes_nor_hooks_unless_they_are_sidecars(field: str) -> None:
+    value = "{}" if field == "lifecycle" else f"{{{TCP}}}"
+    init = f"  initContainers: [{{name: i, image: b, {field}: {value}POLICY}}]\n"
+    (found,) = problems(container("") + init.replace("POLICY", ""))
+    assert f"spec.initContainers[0].{field}: may not be set for init containers without" in found
+    sidecar = init.replace("POLICY", ", restartPolicy: Always")
+    assert load_manifests(container("") + sidecar, "p.yaml")
