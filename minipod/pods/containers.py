@@ -326,8 +326,8 @@ class Containers:
         record.previous, record.ended, record.pid = record.ended, ended, 0
         record.stop_by, record.stop_why = None, ""
         self.on_over(record)
-        member = core.member(record.name)
-        again = record.renew or order.restarts(core.pod, member, ended.exit_code)
+        found = core.member(record.name)
+        again = record.renew or order.restarts(core.pod, found, ended.exit_code)
         if core.deleting or not again or order.is_ending(core.pod, core.record):
             record.state, record.next_start = "ended", None
             return

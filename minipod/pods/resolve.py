@@ -261,8 +261,8 @@ def _hugepages(pod: Pod) -> Iterator[tuple[str, MinipodError]]:
         size = name.removeprefix(amounts.HUGEPAGES)
         page, wanted = parse_bytes(size), amounts.whole(limits[name])
         if wanted > (there := hugepages_total(page)):
-            own = name in pod.spec.resources.limits
-            path = "spec.resources.limits" if own else "spec.containers[0].resources.limits"
+            owners = (each.path for each in members(pod) if name in each.container.resources.limits)
+            path = f"{next(owners, 'spec')}.resources.limits"
             what = f"{amounts.text(name, limits[name])} in pages of {size}, this machine has {there >> 20}Mi"
             remedy = f"reserve {wanted // page} pages: /sys/kernel/mm/hugepages/hugepages-{page >> 10}kB/nr_hugepages"
             yield f"{path}.{name}", MinipodError(what, remedy)
