@@ -205,7 +205,7 @@ def _new_name(volume: int) -> str:
 def _show(volume: int, name: str) -> str:
     """Have ``..data`` lead to directory *name*, from one instant to the next."""
     _discard(volume, _NEW_DATA)
-    os.symlink(name, _NEW_DATA, dir_fd=volume)
+    _symlink(volume, _NEW_DATA, name)
     os.rename(_NEW_DATA, DATA, src_dir_fd=volume, dst_dir_fd=volume)
     return name
 
@@ -251,7 +251,7 @@ def _add_links(volume: int, names: set[str]) -> None:
         target = f"{DATA}/{name}"
         if _target(volume, name) != target:
             _discard(volume, name)
-            os.symlink(target, name, dir_fd=volume)
+            _symlink(volume, name, target)
 
 
 def _drop_links(volume: int, names: set[str]) -> None:
@@ -259,6 +259,14 @@ def _drop_links(volume: int, names: set[str]) -> None:
     for name in os.listdir(volume):
         if not name.startswith("..") and name not in names:
             _discard(volume, name)
+
+
+def _symlink(volume: int, name: str, target: str) -> None:
+    """Make a link that belongs to whom the volume belongs to: the pod's root, in a user namespace."""
+    os.symlink(target, name, dir_fd=volume)
+    owner = os.fstat(volume)
+    if owner.st_uid != os.geteuid():
+        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=volume, follow_symlinks=False)
 
 
 def _target(volume: int, name: str) -> str:

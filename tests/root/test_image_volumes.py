@@ -162,3 +162,11 @@ def test_the_plan_shows_it(node: Instance) -> None:
     )
     text = node.cli("plan", path).stdout
     assert re.search(r"fsmount overlay of 2 layer\(s\), read-only", text)
+
+
+@requires("userns", "idmap")
+def test_a_user_namespace(node: Instance) -> None:
+    node.start_pod("p", at(), hostUsers=False, **volume("localhost/two:1"))
+    assert node.probe("p", "read", "/v/model/weights") == {"text": "4 5 6"}
+    assert node.probe("p", "stat", "/v/model/weights")["uid"] == 0
+    assert node.probe("p", "write", "/v/new", "x")["errno"] == errno.EROFS

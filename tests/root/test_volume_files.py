@@ -602,3 +602,22 @@ def test_changed_labels_and_annotations_appear(node: Instance) -> None:
             assert line == now("first")
     apply(node, pod("second", note="2"))
     node.exec("p", "sh", "-c", "until grep 'note=.2' /v/all; do sleep 0.01; done")
+
+
+@requires("userns", "idmap")
+def test_a_user_namespace(node: Instance) -> None:
+    """The ids are those that the pod sees."""
+    apply(node, secret("s", key="first", mine="1"))
+    items = [{"key": "key", "path": "d/key"}, {"key": "mine", "path": "mine", "user": 1000}]
+    source = {"secretName": "s", "items": items, "defaultMode": 0o400}
+    group = {"fsGroup": 5000}
+    node.start_pod("p", at(), hostUsers=False, securityContext=group, **volume(secret=source))
+    for text in ("first", "second"):
+        apply(node, secret("s", key=text, mine="1"))
+        node.exec("p", "sh", "-c", f"until [ $(cat /v/d/key) = {text} ]; do sleep 0.01; done")
+        seen = node.probe("p", "stat", "/v/..data/d/key")
+        assert (seen["mode"], seen["uid"], seen["gid"]) == (0o440, 0, 5000)
+        seen = node.probe("p", "stat", "/v/..data/mine")
+        assert (seen["uid"], seen["gid"]) == (1000, 5000)
+        assert node.probe("p", "stat", "/v/..data")["uid"] == 0
+    assert node.probe("p", "write", "/v/new", "x")["errno"] == errno.EROFS
