@@ -195,7 +195,7 @@ def test_the_pause_process_leads_nowhere(together: Instance) -> None:
             assert answer.get("errno") == errno.EACCES, path
     # And if it did, there would be nothing but the pod's own.
     root = Path(f"/proc/{pause_pid(together, 'together')}/root")
-    assert set(os.listdir(root)) == {"files", "rootfs", "shm", "volumes"}
+    assert set(os.listdir(root)) == {"files", "rootfs", "shm", "termination", "volumes"}
     assert os.listdir(root / "rootfs") == []
     together.exec("together", "kill", "-9", "1")
     together.exec("together", "kill", "-TERM", "1")
