@@ -105,7 +105,9 @@ class Cgroups:
     def _mkdir(self, hierarchy: Hierarchy, path: str) -> None:
         above = path.rpartition("/")[0]
         directory, parent = f"{hierarchy.directory}/{path}", f"{hierarchy.directory}/{above}"
-        if above and not os.path.isdir(parent):
+        if os.path.isdir(directory):
+            return  # controllers were handed down to it before it was made
+        if above:
             self._mkdir(hierarchy, above)
         if hierarchy.version == 2 and hierarchy.controllers:
             self._enable(parent, hierarchy.controllers)
