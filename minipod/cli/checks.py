@@ -349,9 +349,25 @@ def _firewalls(config: Config) -> Result:
         return Result(
             "warn",
             f"{', '.join(others)} drops what it does not know: pods may not reach other machines",
-            f"iptables -I FORWARD -i {config.bridge} -j ACCEPT; iptables -I FORWARD -o {config.bridge} -j ACCEPT",
+            admitting(done.stdout, config.bridge),
         )
     return Result("ok", "no other table drops forwarded packets")
+
+
+def admitting(chains: str, bridge: str) -> str:
+    """Return what lets the packets of *bridge* through, in the words of whoever made the *chains* (as of nft -j).
+
+    It is for the user to do: those chains are another program's, which would drop what we put there, or keep it
+    for ever, when it starts anew.
+    """
+    names = {item.get("chain", {}).get("name", "") for item in json.loads(chains)["nftables"]}
+    if "DOCKER-USER" in names:  # Docker keeps the rules of this one, and of no other
+        chain = "DOCKER-USER"
+    elif any(name.startswith("ufw-") for name in names):
+        return f"ufw route allow in on {bridge}; ufw route allow out on {bridge}"
+    else:
+        chain = "FORWARD"
+    return f"iptables -I {chain} -i {bridge} -j ACCEPT; iptables -I {chain} -o {bridge} -j ACCEPT"
 
 
 def dropping_chains(chains: str, own_table: str) -> list[str]:

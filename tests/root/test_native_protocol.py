@@ -205,7 +205,7 @@ async def test_state_of_a_full_house_fits(kit: Kit) -> None:
 # ---- what no agent would send -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [0, 6, 31, lib.MP_LAUNCHED, lib.MP_EXITED, 0xFFFFFFFF])
+@pytest.mark.parametrize("kind", [0, 8, 31, lib.MP_LAUNCHED, lib.MP_EXITED, 0xFFFFFFFF])
 async def test_unknown_requests(kit: Kit, kind: int) -> None:
     async with RawAgent(kit.run_dir) as agent:
         reply = await agent.ask(message(kind, 5))
@@ -431,7 +431,7 @@ BIG = 1 << 63
 BROKEN = {
     "magic": head_with(magic=0),
     "version-older": head_with(version=0),
-    "version-newer": head_with(version=2),
+    "version-newer": head_with(version=lib.MP_VERSION + 1),
     "kind-none": head_with(kind=0),
     "kind-unknown": head_with(kind=4),
     "stdio-none": head_with(stdio=0),

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from minipod.cli import args, podtable
-from minipod.cli.checks import Check, Result, dropping_chains, examine, in_child
+from minipod.cli.checks import Check, Result, admitting, dropping_chains, examine, in_child
 from minipod.cli.describe import pod_lines
 from minipod.cli.image import human_size
 from minipod.cli.output import Table, check_format, dump, dump_objects, escape, painter
@@ -484,3 +485,21 @@ def test_a_check_that_raises_is_a_failure() -> None:
     result = examine(Check("x", fail, "load it"), Config())
     assert (result.level, result.remedy) == ("fail", "load it")
     assert examine(Check("x", tell, "else"), Config()) == Result("fail", "it is so", "do this")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["FORWARD"], "iptables -I FORWARD -i br0 -j ACCEPT; iptables -I FORWARD -o br0 -j ACCEPT"),
+        (
+            ["FORWARD", "DOCKER-USER"],
+            "iptables -I DOCKER-USER -i br0 -j ACCEPT; iptables -I DOCKER-USER -o br0",
+        ),
+        (["FORWARD", "ufw-user-forward"], "ufw route allow in on br0; ufw route allow out on br0"),
+    ],
+)
+def test_what_lets_packets_through_is_in_the_words_of_the_firewall(
+    names: list[str], expected: str
+) -> None:
+    chains = [{"metainfo": {}}, *({"chain": {"name": name}} for name in names)]
+    assert admitting(json.dumps({"nftables": chains}), "br0").startswith(expected)
