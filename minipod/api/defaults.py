@@ -18,7 +18,7 @@ from minipod.api.objects import (
 
 
 def fill_defaults(pod: Pod) -> None:
-    """Fill in, in place: requests from limits, host ports, emptyDir, probes, pull policies, message files."""
+    """Fill in, in place: requests from limits, host ports, emptyDir, probes, pull policies, message files, accounts."""
     for container in (member.container for member in members(pod)):
         _fill_lifecycle(container)
         _fill_apparmor(pod, container)
@@ -34,6 +34,9 @@ def fill_defaults(pod: Pod) -> None:
         for port in container.ports:
             if pod.spec.host_network and not port.host_port:
                 port.host_port = port.container_port
+    # Both have the value of either, as in Kubernetes; the new name counts.
+    pod.spec.service_account_name = pod.spec.service_account_name or pod.spec.service_account
+    pod.spec.service_account = pod.spec.service_account_name
     for volume in pod.spec.volumes:
         if not volume.sources():
             volume.empty_dir = EmptyDirVolumeSource()

@@ -54,12 +54,12 @@ def wait(
     namespace: Namespace = None,
 ) -> None:
     """Wait until pods have come to a condition."""
-    from minipod.cli.args import parse_duration, parse_targets
+    from minipod.cli.args import LASTING_KINDS, parse_duration, parse_targets
     from minipod.cli.client import call
     from minipod.cli.output import say
     from minipod.errors import UsageError
 
-    kind, names = parse_targets(targets)
+    kind, names = parse_targets(targets, LASTING_KINDS)
     if bool(names) == (all_pods or bool(selector)):
         raise UsageError("wait: which pods?", "name them, or use -l or --all")
     where = session(ctx)

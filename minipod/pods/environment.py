@@ -25,7 +25,7 @@ from minipod.plan.volumes import in_sandbox
 from minipod.pods.core import PodCore
 from minipod.pods.downward import Place, field_value, resource_value
 from minipod.pods.envfile import find_key, read_below
-from minipod.pods.errors import ConfigError
+from minipod.pods.errors import CannotCreate, ConfigError
 from minipod.runtime.podroot import sandbox_root, volume_directory
 
 Env = dict[str, str]
@@ -201,6 +201,7 @@ async def gather(core: PodCore, container: Container) -> Env:
 
     Raises:
         NotConfigured: something that is referred to is not there.
+        CannotCreate: they cannot be written down.
     """
     tools = core.tools
     own = core.record.address
@@ -213,8 +214,9 @@ async def gather(core: PodCore, container: Container) -> Env:
         files=await _read_files(core, container),
     )
     env = container_env(core.pod, container, sources)
-    if env != prepared_env(core.pod, container):
-        keep(_kept_path(core, container), env)
+    # What the manifest itself says need not be kept; but what an earlier run got must not stay.
+    own_words = env == prepared_env(core.pod, container)
+    keep(_kept_path(core, container), None if own_words else env)
     return env
 
 
@@ -255,14 +257,23 @@ async def _read_files(core: PodCore, container: Container) -> dict[tuple[str, st
     return result
 
 
-def keep(path: str, env: Env) -> None:
-    """Write down what a container gets; *path* is on a tmpfs, and the file is for root alone."""
-    data = json.dumps(env).encode()  # lone surrogates are escaped, and come back
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
+def keep(path: str, env: Env | None) -> None:
+    """Write down what a container gets, or nothing; *path* is on a tmpfs, and the file is for root alone.
+
+    Raises:
+        CannotCreate: the file cannot be written.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        if env is None:
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
+            file.write(json.dumps(env).encode())  # lone surrogates are escaped, and come back
+    except OSError as error:
+        remedy = "see that the run directory's filesystem has room"
+        raise CannotCreate(f"{path}: {(error.strerror or str(error)).lower()}", remedy) from error
 
 
 def kept(path: str) -> Env:

@@ -71,7 +71,8 @@ def complete_bash(instance: Instance, line: str) -> list[str]:
     [
         ("minipod r", ["run"]),
         ("minipod de", ["describe", "delete"]),
-        ("minipod get p", ["pods", "pod/alpha", "pod/beta"]),
+        ("minipod get po", ["pods", "pod/alpha", "pod/beta"]),
+        ("minipod describe c", ["configmaps"]),
         ("minipod get pods ", ["alpha", "beta"]),
         ("minipod logs al", ["alpha"]),
         ("minipod logs alpha -c ", ["main", "side"]),

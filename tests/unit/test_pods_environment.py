@@ -36,6 +36,7 @@ from minipod.pods.environment import (
     planned_env,
     prepared_env,
 )
+from minipod.pods.errors import CannotCreate
 
 OBJECTS: dict[tuple[str, str], StoredObject] = {
     ("ConfigMap", "c"): ConfigMap(
@@ -209,6 +210,10 @@ def test_what_a_run_got_is_kept_for_root(tmp_path: Path) -> None:
         keep(str(path), {"X": value})
         assert kept(str(path)) == {"X": value}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    keep(str(path), None)
+    assert kept(str(path)) == {}
+    with pytest.raises(CannotCreate, match="no such file"):
+        keep(str(tmp_path / "none/env-c"), {"X": "1"})
 
 
 # ---- files of variables ----

@@ -65,6 +65,7 @@ class PodSpec(Object):
     share_process_namespace: bool = False
     node_name: str = ""
     service_account_name: str = ""
+    service_account: str = ""
     automount_service_account_token: bool = True
     enable_service_links: bool = True
     os: PodOS | None = None
@@ -195,7 +196,12 @@ FIELDS: Tables = {
             "PodSecurityContext",
             doc="With which users and privileges the pod's containers run, unless a container says otherwise.",
         ),
-        "serviceAccount": inert("str", NO_TOKEN, doc="An old name of serviceAccountName."),
+        "serviceAccount": inert(
+            "str",
+            NO_TOKEN,
+            kept=True,
+            doc="An old name of serviceAccountName, which counts if both are given.",
+        ),
         "serviceAccountName": inert(
             "str",
             NO_TOKEN,
