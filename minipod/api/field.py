@@ -87,8 +87,6 @@ def all_refused(text: str) -> dict[str, Field]:
 def _all(text: str, status: Status) -> dict[str, Field]:
     fields = {}
     entries = re.split(r"\n(?=\S)", textwrap.dedent(text).strip())
-    if " - " not in text:
-        entries = text.split()
     for entry in entries:
         head, _, doc = entry.partition(" - ")
         name, _, type_ = head.partition(":")

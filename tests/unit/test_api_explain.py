@@ -9,8 +9,10 @@ import pytest
 
 from minipod.api.explain import complete, explain, find, inner_type, kinds
 from minipod.api.field import Status
-from minipod.api.fields import table
+from minipod.api.fields import table, type_names
+from minipod.api.reference import reference
 from minipod.errors import UsageError
+from tests.instance import TOP
 
 
 def paths(type_name: str, path: str, above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -79,3 +81,15 @@ def test_completion_knows_the_fields() -> None:
     assert complete("pod.spec.hostN") == ["pod.spec.hostNetwork"]
     assert complete("po") == ["pod"]
     assert complete("pod.spec.nothing.x") == complete("pod.kind.x") == []
+
+
+def test_the_page_of_all_fields_is_up_to_date() -> None:
+    page = (TOP / "docs" / "pod-spec.md").read_text()
+    assert page == reference(), "run: make docs"
+
+
+def test_every_field_says_what_it_means() -> None:
+    silent = [
+        f"{name}.{key}" for name in type_names() for key, f in table(name).items() if not f.doc
+    ]
+    assert silent == []
