@@ -106,6 +106,12 @@ def here(shared_instance: Instance) -> Iterator[Instance]:
 # ---- a directory per claim ------------------------------------------------------------------------------------
 
 
+@pytest.mark.field(
+    "Volume.persistentVolumeClaim",
+    "PersistentVolumeClaimVolumeSource.claimName",
+    "PersistentVolumeClaim.metadata",
+    "PersistentVolumeClaim.spec",
+)
 def test_what_is_written_outlives_the_pod(here: Instance) -> None:
     apply(here, claim())
     run(here, pod("one", "echo kept >/data/file && id -u"))
@@ -203,6 +209,7 @@ def test_a_pod_waits_for_its_claim(here: Instance) -> None:
     assert ended["status"]["conditions"][0]["status"] == "True"
 
 
+@pytest.mark.field("PersistentVolumeClaimSpec.accessModes")
 def test_one_pod_at_a_time(here: Instance) -> None:
     apply(here, claim(accessModes=["ReadWriteOncePod"]), pod("first", "sleep 1000"))
     here.wait("first", "condition=Ready")
@@ -213,6 +220,7 @@ def test_one_pod_at_a_time(here: Instance) -> None:
     here.until("second", lambda p: p["status"]["phase"] == "Succeeded")
 
 
+@pytest.mark.field("PersistentVolumeClaimVolumeSource.readOnly")
 def test_read_only(here: Instance) -> None:
     apply(here, claim())
     said = run(here, pod("r", "touch /data/x 2>&1; true", claimed(readOnly=True)))
@@ -246,6 +254,11 @@ def test_a_claim_in_a_user_namespace(here: Instance) -> None:
     assert run(here, pod("plain", "ls -ln /data/x")).split()[2] == "0"
 
 
+@pytest.mark.field(
+    "Volume.ephemeral",
+    "PersistentVolumeClaimTemplate.metadata",
+    "PersistentVolumeClaimTemplate.spec",
+)
 def test_an_ephemeral_claim(here: Instance) -> None:
     template = {"metadata": {"labels": {"for": "me"}}, "spec": claim()["spec"]}
     source = {"ephemeral": {"volumeClaimTemplate": template}}
@@ -271,6 +284,14 @@ def outside(here: Instance) -> Iterator[Path]:
     shutil.rmtree(path)
 
 
+@pytest.mark.field(
+    "PersistentVolume.metadata",
+    "PersistentVolumeSpec.local",
+    "PersistentVolumeSpec.hostPath",
+    "PersistentVolumeSpec.storageClassName",
+    "PersistentVolumeClaimSpec.storageClassName",
+    "LocalVolumeSource.path",
+)
 @pytest.mark.parametrize("kind", ["local", "hostPath"])
 def test_a_volume_of_the_administrator(here: Instance, outside: Path, kind: str) -> None:
     (outside / "file").write_text("of the host\n")
@@ -306,6 +327,12 @@ def test_a_network_volume_whose_server_is_missing(here: Instance) -> None:
 # ---- block devices --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field(
+    "Container.volumeDevices",
+    "VolumeDevice.name",
+    "VolumeDevice.devicePath",
+    "PersistentVolumeClaimSpec.volumeMode",
+)
 @pytest.mark.skipif(
     not os.path.exists("/dev/loop-control"), reason="this machine lacks loop devices"
 )

@@ -68,6 +68,7 @@ def test_debug_on_a_terminal(web: Instance) -> None:
     os.close(master)
 
 
+@pytest.mark.field("Container.stdinOnce")
 def test_attach(instance: Instance) -> None:
     loop = "while read line; do echo got $line; done; echo end"
     instance.start_pod(

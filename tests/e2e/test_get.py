@@ -120,6 +120,7 @@ def test_yaml_of_a_pod_can_be_run_again(pods: Instance) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.field("ObjectMeta.namespace")
 def test_namespaces(pods: Instance) -> None:
     assert first_column(pods.cli("get", "pods", "-n", "other").stdout) == ["else"]
     assert first_column(pods.cli("-n", "other", "get", "pods").stdout) == ["else"]

@@ -42,6 +42,7 @@ def _ready(seen: dict[str, object]) -> bool:
     return bool(status["containerStatuses"][0]["ready"])
 
 
+@pytest.mark.field("Container.name")
 def test_of_the_first_container_or_a_named_one(pods: Instance) -> None:
     assert pods.cli("logs", "counts").stdout.split() == list("123456789")
     done = pods.cli("logs", "pod/counts", "-c", "down")

@@ -47,6 +47,7 @@ def test_a_file_of_several_kinds(here: Instance) -> None:
     assert "No resources found" in here.cli("get", "cm").stderr
 
 
+@pytest.mark.field("ConfigMap.immutable")
 def test_apply_says_what_it_did(here: Instance) -> None:
     file = str(here.write("cm.yaml", CONFIG_MAP))
     assert here.cli("apply", "-f", file).stdout == "configmap/settings created\n"

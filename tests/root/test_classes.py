@@ -65,6 +65,7 @@ def test_classes_weigh_what_their_pods_ask_for(instance: Instance, test_archive:
     assert directories(f"{parent}/burstable") == []
 
 
+@pytest.mark.field("PodSpec.resources")
 @requires("cgroup:memory", "cgroup:cpu")
 def test_what_the_pod_declares_binds_its_containers(shared_instance: Instance) -> None:
     """Each may use all of it, and all together no more."""

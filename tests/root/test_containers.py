@@ -86,6 +86,7 @@ def test_the_manifest_wins_over_the_runtimes_own(shared_instance: Instance) -> N
 # ---- command and arguments ------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Container.command", "Container.args", "Container.image", "PodSpec.containers")
 def test_command_and_args(shared_instance: Instance, images: Images) -> None:
     """Kubernetes, "Define a Command and Arguments for a Container": the table of four, and expansion."""
     config = {"Entrypoint": ["/probe", "sleep"], "Cmd": ["1000"], "Env": ["PATH=/", "N=1"]}
@@ -208,6 +209,7 @@ def workdir_images(shared_instance: Instance, images: Images) -> Iterator[Instan
     yield shared_instance
 
 
+@pytest.mark.field("Container.workingDir")
 @pytest.mark.parametrize(
     ("directory", "expected"),
     [
@@ -269,6 +271,7 @@ def test_a_working_directory_that_is_closed_to_the_user(workdir_images: Instance
 # ---- terminal and standard input ------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Container.tty")
 @pytest.mark.parametrize("uid", [0, 1000])
 def test_terminal(shared_instance: Instance, images: Images, uid: int) -> None:
     name = f"tty{uid}"
@@ -314,6 +317,7 @@ def test_without_a_terminal(shared_instance: Instance) -> None:
     shared_instance.delete("notty")
 
 
+@pytest.mark.field("Container.stdin")
 def test_standard_input_that_is_kept_open(shared_instance: Instance) -> None:
     script = "echo before; read line; echo after $line; read line; echo never"
     shared_instance.start_pod("stdin", {"command": ["sh", "-c", script], "stdin": True})

@@ -36,6 +36,13 @@ def until(instance: Instance, pod: str, state: str, name: str = "dbg") -> dict[s
     return status(instance, pod, name)
 
 
+@pytest.mark.field(
+    "EphemeralContainer.name",
+    "EphemeralContainer.image",
+    "EphemeralContainer.volumeMounts",
+    "EphemeralContainer.env",
+    "PodSpec.ephemeralContainers",
+)
 def test_it_shares_what_the_pod_shares(shared_instance: Instance) -> None:
     shared_instance.start_pod("web", {}, volumes=[{"name": "v", "emptyDir": {"medium": "Memory"}}])
     mounts = [{"name": "v", "mountPath": "/v"}]
@@ -65,6 +72,7 @@ def test_it_shares_what_the_pod_shares(shared_instance: Instance) -> None:
     shared_instance.delete("web")
 
 
+@pytest.mark.field("EphemeralContainer.targetContainerName")
 @pytest.mark.parametrize("share", [False, True])
 def test_a_targets_processes(shared_instance: Instance, share: bool) -> None:
     shared_instance.start_pod("web", {}, {}, shareProcessNamespace=share)
@@ -82,6 +90,7 @@ def test_a_targets_processes(shared_instance: Instance, share: bool) -> None:
     shared_instance.delete("web")
 
 
+@pytest.mark.field("EphemeralContainer.command")
 def test_it_is_never_restarted_and_does_not_count(shared_instance: Instance) -> None:
     shared_instance.start_pod("web", {}, restartPolicy="Always")
     debug(shared_instance, "web", command=["/probe", "exit", "3"])

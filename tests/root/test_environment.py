@@ -96,6 +96,28 @@ def source(**ref: Any) -> Json:
     return {"valueFrom": ref}
 
 
+@pytest.mark.field(
+    "Container.env",
+    "Container.envFrom",
+    "EnvVar.name",
+    "EnvVar.value",
+    "EnvVar.valueFrom",
+    "EnvVarSource.configMapKeyRef",
+    "EnvVarSource.secretKeyRef",
+    "ConfigMapKeySelector.name",
+    "ConfigMapKeySelector.key",
+    "SecretKeySelector.name",
+    "SecretKeySelector.key",
+    "SecretKeySelector.optional",
+    "EnvFromSource.prefix",
+    "EnvFromSource.configMapRef",
+    "ConfigMapEnvSource.name",
+    "SecretEnvSource.optional",
+    "ConfigMap.data",
+    "ConfigMap.metadata",
+    "Secret.stringData",
+    "Secret.metadata",
+)
 def test_config_maps_and_secrets(here: Instance) -> None:
     variables = [
         {"name": "ONE", **source(configMapKeyRef={"name": "c", "key": "A"})},
@@ -152,6 +174,14 @@ def test_another_agent_executes_commands_with_what_the_container_got(here: Insta
     assert seen(here)["X"] == "before"
 
 
+@pytest.mark.field(
+    "EnvVarSource.fieldRef",
+    "ObjectFieldSelector.fieldPath",
+    "ObjectMeta.name",
+    "ObjectMeta.labels",
+    "ObjectMeta.annotations",
+    "Pod.metadata",
+)
 def test_the_pods_own_fields(here: Instance) -> None:
     variables = [
         {"name": name, **source(fieldRef={"fieldPath": path})} for name, path in FIELDS.items()
@@ -174,6 +204,11 @@ def test_the_pods_own_fields(here: Instance) -> None:
     }
 
 
+@pytest.mark.field(
+    "EnvVarSource.resourceFieldRef",
+    "ResourceFieldSelector.resource",
+    "ResourceFieldSelector.divisor",
+)
 def test_the_containers_resources(here: Instance) -> None:
     variables = [
         {"name": name, **source(resourceFieldRef={"resource": resource, "divisor": unit})}
@@ -220,6 +255,12 @@ def test_a_container_waits_for_what_it_needs(here: Instance) -> None:
     assert seen(here)["X"] == "here"
 
 
+@pytest.mark.field(
+    "FileKeySelector.volumeName",
+    "FileKeySelector.path",
+    "FileKeySelector.key",
+    "FileKeySelector.optional",
+)
 @pytest.mark.parametrize("medium", ["", "Memory"])
 def test_a_file_that_another_container_wrote(here: Instance, medium: str) -> None:
     variables = [

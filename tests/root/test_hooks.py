@@ -73,6 +73,7 @@ def wait_for_line(shared: Path, text: str) -> None:
 # ---- postStart ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Lifecycle.postStart", "LifecycleHandler.exec")
 def test_a_container_runs_when_post_start_has_returned(pods: Instance, shared: Path) -> None:
     hook = shell("echo hook >> /v/log; while [ ! -e /v/go ]; do sleep 0.1; done; id -u >> /v/log")
     node.create(pods, pod(shared, SERVES, {"postStart": hook}))
@@ -99,6 +100,7 @@ def test_a_failed_post_start_kills_and_its_words_stay_here(pods: Instance, share
     assert lines(shared)[-1] == "term"
 
 
+@pytest.mark.field("LifecycleHandler.httpGet")
 def test_post_start_by_http_finds_its_server(pods: Instance, shared: Path) -> None:
     script = (
         "mkdir -p /tmp/w/cgi-bin; printf '#!/bin/sh\\necho $REQUEST_METHOD >> /v/log; echo; echo' "
@@ -132,6 +134,7 @@ def test_a_hanging_hook_holds_up_nobody(pods: Instance, shared: Path) -> None:
 # ---- preStop -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Lifecycle.preStop", "ExecAction.command")
 def test_pre_stop_comes_before_the_signal(pods: Instance, shared: Path) -> None:
     hook = shell("echo pre >> /v/log; sleep 0.5; echo done >> /v/log")
     node.run(pods, pod(shared, SERVES, {"preStop": hook}))
@@ -208,6 +211,7 @@ def test_post_start_that_was_under_way_is_run_again_by_the_next_agent(
 # ---- signals -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Lifecycle.stopSignal", "PodOS.name")
 @pytest.mark.parametrize("name", ["SIGUSR1", "SIGRTMIN+3"])
 def test_stop_signal(pods: Instance, shared: Path, name: str) -> None:
     number = name.removeprefix("SIG") if name == "SIGUSR1" else "37"

@@ -71,6 +71,9 @@ def maps(instance: Instance) -> list[Any]:
     return [e for entry in entries if "map" in entry for e in entry["map"].get("elem", [])]
 
 
+@pytest.mark.field(
+    "ContainerPort.containerPort", "ContainerPort.hostPort", "ContainerPort.protocol"
+)
 def test_reached_from_the_host_and_from_pods(shared_instance: Instance, free_port: int) -> None:
     udp = {
         "command": UDP_SERVER,
@@ -125,6 +128,7 @@ def test_a_taken_port_is_refused_whole(shared_instance: Instance, free_port: int
     shared_instance.delete("seventh")
 
 
+@pytest.mark.field("ContainerPort.hostIP")
 def test_several_pods_with_one_port_on_several_addresses(
     shared_instance: Instance, free_port: int
 ) -> None:

@@ -64,6 +64,7 @@ def node(loaded: Instance) -> Iterator[Instance]:
         loaded.delete(*names)
 
 
+@pytest.mark.field("Volume.image", "ImageVolumeSource.reference")
 def test_all_layers_are_there(node: Instance) -> None:
     node.start_pod("p", at(), at("/deep/er"), **volume("localhost/two:1"))
     for path, container in (("/v", "c0"), ("/deep/er", "c1")):

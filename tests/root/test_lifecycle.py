@@ -62,6 +62,7 @@ def shown(pod: Json) -> str:
 # ---- init containers ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("PodSpec.initContainers")
 def test_init_containers_run_one_after_the_other(busy: Instance) -> None:
     first = shell("first", "echo first > /data/order; sleep 0.2")
     second = shell("second", "echo second >> /data/order")
@@ -183,6 +184,7 @@ def test_a_sidecar_does_not_keep_its_pod(busy: Instance, tmp_path: Path) -> None
     node.delete(busy, "job")
 
 
+@pytest.mark.field("Container.restartPolicy")
 def test_a_sidecar_is_restarted_whatever_the_policy(busy: Instance) -> None:
     helper = sidecar("helper", "exit 0")
     spec: Json = {"initContainers": [helper], "volumes": [EMPTY]}
@@ -194,6 +196,11 @@ def test_a_sidecar_is_restarted_whatever_the_policy(busy: Instance) -> None:
 # ---- a container's own policy --------------------------------------------------------------------------------------
 
 
+@pytest.mark.field(
+    "ContainerRestartRule.action",
+    "ContainerRestartRuleOnExitCodes.operator",
+    "ContainerRestartRuleOnExitCodes.values",
+)
 def test_rules_come_before_policies(busy: Instance) -> None:
     rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
     script = "echo x >> /data/runs; [ $(wc -l < /data/runs) -ge 2 ] && exit 3; exit 42"
@@ -209,6 +216,7 @@ def test_rules_come_before_policies(busy: Instance) -> None:
 # ---- deadlines and gates -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("PodSpec.activeDeadlineSeconds")
 def test_the_active_deadline(busy: Instance) -> None:
     node.create(busy, node.manifest("late", activeDeadlineSeconds=1))
     pod = node.wait_for(busy, "late", node.over)
@@ -230,6 +238,7 @@ def test_the_active_deadline_counts_while_no_agent_runs(busy: Instance) -> None:
     node.delete(busy, "absent")
 
 
+@pytest.mark.field("PodReadinessGate.conditionType")
 def test_readiness_gates(busy: Instance) -> None:
     gate = {"conditionType": "example.com/warm"}
     pod = node.run(busy, node.manifest("gated", readinessGates=[gate]))
@@ -249,6 +258,7 @@ def test_readiness_gates(busy: Instance) -> None:
 # ---- last words --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Container.terminationMessagePath", "Container.terminationMessagePolicy")
 def test_termination_messages(busy: Instance) -> None:
     fallback: Json = {"terminationMessagePolicy": "FallbackToLogsOnError"}
     containers = [

@@ -57,6 +57,7 @@ def outside(shared_instance: Instance) -> Iterator[Path]:
 # ---- subPath --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("VolumeMount.subPath", "VolumeMount.subPathExpr")
 @pytest.mark.parametrize("source", [DISK, MEMORY], ids=["disk", "memory"])
 def test_sub_path(shared_instance: Instance, source: Json) -> None:
     name = "subpath"
@@ -187,6 +188,7 @@ def test_sub_path_expr_without_its_variable(shared_instance: Instance) -> None:
 # ---- read-only and options ------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("VolumeMount.recursiveReadOnly")
 def test_recursive_read_only(shared_instance: Instance, outside: Path) -> None:
     below = outside / "below"
     below.mkdir()
@@ -221,6 +223,7 @@ def test_recursive_read_only(shared_instance: Instance, outside: Path) -> None:
     shared_instance.delete("rro")
 
 
+@pytest.mark.field("VolumeMount.bindMountOptions")
 def test_bind_mount_options(shared_instance: Instance) -> None:
     mounts = [
         mount("/plain"),
@@ -257,6 +260,7 @@ def test_mounts_of_the_host_reach_the_container(shared_instance: Instance, outsi
 PRIVILEGED: Json = {"securityContext": {"privileged": True}}
 
 
+@pytest.mark.field("VolumeMount.mountPropagation")
 def test_mounts_of_a_container_reach_the_host_and_others(
     shared_instance: Instance, outside: Path
 ) -> None:
@@ -332,6 +336,7 @@ def test_a_mount_of_the_host_that_is_not_shared(shared_instance: Instance, outsi
 # ---- emptyDir -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("EmptyDirVolumeSource.mode")
 @pytest.mark.parametrize("medium", ["", "Memory"])
 def test_empty_dir_mode(shared_instance: Instance, medium: str) -> None:
     source = {"emptyDir": {"medium": medium, "mode": 0o1750}}

@@ -295,6 +295,9 @@ def test_resolv_conf(pods: Instance) -> None:
     assert {x.split()[0] for x in text.splitlines()} <= {"nameserver", "search", "options"}
 
 
+@pytest.mark.field(
+    "PodSpec.hostname", "PodSpec.subdomain", "PodSpec.setHostnameAsFQDN", "PodSpec.hostnameOverride"
+)
 def test_names_of_every_kind(shared_instance: Instance) -> None:
     """What the kubelet writes into /etc/hosts, and what the kernel calls the host (``hostname`` and ``uname -n``)."""
     longer = "h.sub.default.svc.cluster.local"
@@ -333,6 +336,7 @@ def test_a_name_that_is_too_long_for_the_kernel_is_refused_whole(
         shared_instance.pod("toolong")
 
 
+@pytest.mark.field("HostAlias.ip", "HostAlias.hostnames")
 def test_host_aliases(shared_instance: Instance) -> None:
     aliases = [
         {"ip": "10.0.0.1", "hostnames": ["db", "db.lan"]},
@@ -349,6 +353,13 @@ def test_host_aliases(shared_instance: Instance) -> None:
         shared_instance.delete(name)
 
 
+@pytest.mark.field(
+    "PodSpec.dnsPolicy",
+    "PodDNSConfig.nameservers",
+    "PodDNSConfig.searches",
+    "PodDNSConfigOption.name",
+    "PodDNSConfigOption.value",
+)
 def test_dns_policies(shared_instance: Instance) -> None:
     own = {
         "nameservers": ["192.0.2.1", "192.0.2.2"],

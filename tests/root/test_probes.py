@@ -77,6 +77,14 @@ def run(instance: Instance, name: str, *command: str) -> str:
 WAITS = "while [ ! -e /v/go ]; do sleep 0.1; done;"
 
 
+@pytest.mark.field(
+    "Container.readinessProbe",
+    "Probe.exec",
+    "Probe.httpGet",
+    "Probe.tcpSocket",
+    "TCPSocketAction.port",
+    "ContainerPort.name",
+)
 @pytest.mark.parametrize(
     ("script", "probe", "words"),
     [
@@ -151,6 +159,9 @@ def test_readiness_follows_the_probe_and_restarts_nothing(pods: Instance) -> Non
     assert node.container(back)["restartCount"] == 0
 
 
+@pytest.mark.field(
+    "HTTPGetAction.path", "HTTPGetAction.port", "HTTPHeader.name", "HTTPHeader.value"
+)
 def test_headers_arrive_and_redirects_elsewhere_are_a_warning(pods: Instance) -> None:
     script = (
         "mkdir -p /tmp/w/cgi-bin; cat > /tmp/w/cgi-bin/x <<'END'\n#!/bin/sh\n"
@@ -216,6 +227,7 @@ def exec_in(instance: Instance, name: str, container: str, *command: str) -> Non
 # ---- liveness and startup ----------------------------------------------------------------------------
 
 
+@pytest.mark.field("Container.livenessProbe", "Probe.terminationGracePeriodSeconds")
 def test_liveness_failure_restarts_the_container_with_the_probes_grace(pods: Instance) -> None:
     probe = {
         "exec": {"command": ["test", "-e", "/tmp/alive"]},
@@ -245,6 +257,7 @@ def test_the_container_of_a_pod_that_never_restarts_ends_by_its_probe(pods: Inst
     assert node.container(made)["state"]["terminated"]["exitCode"] == 0  # it heard SIGTERM
 
 
+@pytest.mark.field("Container.startupProbe")
 def test_startup_comes_first_and_its_failure_kills(pods: Instance) -> None:
     asked = ["sh", "-c", "echo $0 >> /tmp/asked; [ $0 != startup ] || [ -e /tmp/up ]"]
     probes = {
@@ -317,6 +330,9 @@ def in_network_of(instance: Instance, pod: node.Json, *arguments: str) -> Iterat
             process.kill()
 
 
+@pytest.mark.field(
+    "HTTPGetAction.scheme", "HTTPGetAction.protocol", "GRPCAction.port", "GRPCAction.mode"
+)
 @pytest.mark.parametrize(
     ("probe", "server"),
     [

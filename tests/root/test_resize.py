@@ -155,6 +155,7 @@ def test_agent_killed_at_the_acts_of_a_resize(instance: Instance, test_archive: 
     instance.delete("acts")
 
 
+@pytest.mark.field("ContainerResizePolicy.resourceName", "ContainerResizePolicy.restartPolicy")
 def test_a_container_that_wants_to_be_restarted(shared_instance: Instance) -> None:
     instance = shared_instance
     instance.start_pod(

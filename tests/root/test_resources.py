@@ -88,6 +88,9 @@ def test_a_kill_is_no_oom(shared_instance: Instance) -> None:
     shared_instance.delete("kill")
 
 
+@pytest.mark.field(
+    "Container.resources", "ResourceRequirements.limits", "ResourceRequirements.requests"
+)
 @requires("cgroup:memory", "cgroup:cpu")
 def test_limits_are_in_the_cgroups(shared_instance: Instance) -> None:
     shared_instance.start_pod(

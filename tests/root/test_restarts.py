@@ -37,6 +37,7 @@ def in_back_off(pod: node.Json) -> bool:
     return bool(waiting.get("reason") == "CrashLoopBackOff")
 
 
+@pytest.mark.field("PodSpec.restartPolicy")
 def test_every_policy_and_end(pods: Instance) -> None:
     for policy in POLICIES:
         for end, (script, _) in ENDS.items():

@@ -63,6 +63,13 @@ def waiting(instance: Instance, name: str) -> Json:
 # ---- users and groups -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.field(
+    "PodSecurityContext.runAsUser",
+    "PodSecurityContext.runAsGroup",
+    "PodSecurityContext.supplementalGroups",
+    "SecurityContext.runAsUser",
+    "SecurityContext.runAsGroup",
+)
 @pytest.mark.parametrize(
     ("pod", "own", "ids"),
     [
@@ -94,6 +101,7 @@ def test_as_many_groups_as_the_kernel_takes(shared_instance: Instance) -> None:
     assert [int(word) for word in line.split()[1:]] == [0, *groups]
 
 
+@pytest.mark.field("PodSecurityContext.supplementalGroupsPolicy")
 def test_a_user_of_the_image_by_number(shared_instance: Instance, images: Images) -> None:
     """It has the home, the primary group and the groups that the image's files give it; Strict: not the latter."""
     shared_instance.load(images.probe("people", {}))
@@ -144,6 +152,7 @@ def test_exec_is_the_same_user(shared_instance: Instance) -> None:
     assert found["seccomp"] == {"mode": "2", "filters": "1", "no_new_privs": "1"}
 
 
+@pytest.mark.field("PodSecurityContext.runAsNonRoot")
 @pytest.mark.parametrize(
     ("user", "context", "words"),
     [
@@ -167,6 +176,7 @@ def test_run_as_non_root(
     assert '(pod: "rooted_default(' in found["message"] and "container: c0)" in found["message"]
 
 
+@pytest.mark.field("SecurityContext.runAsNonRoot")
 @pytest.mark.parametrize(
     ("user", "context"),
     [("1000", {}), ("someone", {"runAsUser": 1000}), ("0", {"runAsNonRoot": False})],
@@ -184,6 +194,7 @@ def test_run_as_non_root_is_met(
 # ---- capabilities ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Container.securityContext", "Capabilities.add", "Capabilities.drop")
 @pytest.mark.parametrize(
     ("capabilities", "changed"),
     [
@@ -234,6 +245,7 @@ def test_no_new_privileges(shared_instance: Instance) -> None:
     assert found["caps"]["effective"] == found["caps"]["bounding"] == CAPABILITIES
 
 
+@pytest.mark.field("SecurityContext.allowPrivilegeEscalation")
 def test_no_new_privileges_takes_the_setuid_bit_its_power(shared_instance: Instance) -> None:
     """The same program, setuid root, executed by user 1000: root, and not."""
     copy = "cp /probe /s/probe && chmod 4755 /s/probe && exec sleep 1000"
@@ -265,6 +277,7 @@ def test_no_new_privileges_takes_the_setuid_bit_its_power(shared_instance: Insta
 # ---- the root file system -------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("SecurityContext.readOnlyRootFilesystem")
 def test_read_only_root(shared_instance: Instance) -> None:
     container = {
         "securityContext": {"readOnlyRootFilesystem": True},
@@ -290,6 +303,7 @@ def test_read_only_root(shared_instance: Instance) -> None:
 # ---- privileged -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("SecurityContext.privileged")
 def test_privileged(shared_instance: Instance) -> None:
     context = {"privileged": True}
     shared_instance.start_pod("mighty", {"securityContext": context}, {})
@@ -348,6 +362,9 @@ def test_unconfined(shared_instance: Instance) -> None:
     assert found["caps"]["effective"] == CAPABILITIES, "SYS_ADMIN was not kept"
 
 
+@pytest.mark.field(
+    "PodSecurityContext.seccompProfile", "SecurityContext.seccompProfile", "SeccompProfile.type"
+)
 def test_the_containers_profile_goes_before_the_pods(shared_instance: Instance) -> None:
     shared = {"seccompProfile": {"type": "Unconfined"}}
     own = {"seccompProfile": {"type": "RuntimeDefault"}}
@@ -355,6 +372,7 @@ def test_the_containers_profile_goes_before_the_pods(shared_instance: Instance) 
     assert report(shared_instance, "shared", {}, securityContext=shared)["seccomp"]["mode"] == "0"
 
 
+@pytest.mark.field("SeccompProfile.localhostProfile")
 @pytest.mark.parametrize("unprivileged", [False, True])
 def test_localhost_profile(shared_instance: Instance, unprivileged: bool) -> None:
     profile = {
@@ -452,6 +470,7 @@ def test_unconfined_by_apparmor_needs_none(shared_instance: Instance) -> None:
     report(shared_instance, "noarmor", {"appArmorProfile": {"type": "Unconfined"}})
 
 
+@pytest.mark.field("SecurityContext.appArmorProfile", "AppArmorProfile.type")
 @features.requires("apparmor", "tool:apparmor_parser")
 def test_apparmor(shared_instance: Instance) -> None:
     context = {"appArmorProfile": {"type": "RuntimeDefault"}}
@@ -465,6 +484,7 @@ def test_apparmor(shared_instance: Instance) -> None:
 # ---- sysctls --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Sysctl.name", "Sysctl.value")
 def test_sysctls(shared_instance: Instance) -> None:
     wanted = {
         "net.ipv4.ip_local_port_range": "30000 30100",
@@ -522,6 +542,7 @@ def test_unsafe_sysctls_that_are_allowed(test_archive: Path) -> None:
 # ---- fsGroup --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("PodSecurityContext.fsGroup")
 @pytest.mark.parametrize("medium", ["", "Memory"])
 def test_fs_group(shared_instance: Instance, medium: str) -> None:
     volumes = [{"name": "v", "emptyDir": {"medium": medium} if medium else {}}]

@@ -156,6 +156,7 @@ def together(shared_instance: Instance, images: Images) -> Iterator[Instance]:
     shared_instance.delete("together")
 
 
+@pytest.mark.field("PodSpec.shareProcessNamespace")
 def test_shared_process_namespace(together: Instance) -> None:
     lines = together.exec("together", "ps", "-o", "pid,args").stdout.splitlines()[1:]
     found = {words[1]: words[0] for words in (line.split(None, 1) for line in lines)}
@@ -205,6 +206,7 @@ def test_the_pause_process_leads_nowhere(together: Instance) -> None:
 # ---- the host's namespaces ------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("PodSpec.hostNetwork")
 def test_host_network(shared_instance: Instance) -> None:
     pod = shared_instance.start_pod("hostnet", {}, hostNetwork=True)
     report = json.loads(shared_instance.first_line("hostnet"))
@@ -243,6 +245,7 @@ def test_host_network_port_that_is_taken(shared_instance: Instance) -> None:
             shared_instance.create("taken", {"ports": [{"containerPort": port}]}, hostNetwork=True)
 
 
+@pytest.mark.field("PodSpec.hostPID")
 def test_host_pid(shared_instance: Instance) -> None:
     shared_instance.start_pod("hostpid", {}, hostPID=True)
     report = json.loads(shared_instance.first_line("hostpid"))
@@ -258,6 +261,7 @@ def test_host_pid(shared_instance: Instance) -> None:
     shared_instance.delete("hostpid")
 
 
+@pytest.mark.field("PodSpec.hostIPC")
 def test_host_ipc(shared_instance: Instance) -> None:
     shared_instance.start_pod("hostipc", {}, hostIPC=True)
     pid = shared_instance.pid("hostipc")

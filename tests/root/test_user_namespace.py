@@ -80,6 +80,7 @@ def test_the_map_from_inside(shared_instance: Instance, box: str) -> None:
     assert shared_instance.probe(box, "read", "/proc/self/setgroups")["text"] == "allow\n"
 
 
+@pytest.mark.field("PodSpec.hostUsers")
 def test_who_it_is_inside_and_outside(shared_instance: Instance, box: str) -> None:
     first = first_id(shared_instance, box)
     for container, uid in (("c0", 0), ("c1", 1000)):
@@ -253,6 +254,7 @@ def test_privileged(shared_instance: Instance) -> None:
     shared_instance.delete("lord")
 
 
+@pytest.mark.field("SecurityContext.procMount")
 def test_unmasked(shared_instance: Instance) -> None:
     create(shared_instance, "bare", {"securityContext": {"procMount": "Unmasked"}})
     targets = {m["target"] for m in shared_instance.probe("bare", "mounts")}

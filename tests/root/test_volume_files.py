@@ -113,6 +113,7 @@ def node(shared_instance: Instance) -> Iterator[Instance]:
 # ---- what is there --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.field("Volume.configMap", "ConfigMapVolumeSource.name", "ConfigMap.binaryData")
 def test_config_map(node: Instance) -> None:
     binary = base64.b64encode(bytes(range(256))).decode()
     apply(node, config_map("c", {"a.conf": "x=1\n", "empty": ""}, binaryData={"raw": binary}))
@@ -132,6 +133,7 @@ def test_config_map(node: Instance) -> None:
     assert (seen["mode"], seen["uid"], seen["gid"]) == (0o644, 0, 0)
 
 
+@pytest.mark.field("Volume.secret", "SecretVolumeSource.secretName", "Secret.data")
 def test_secret_is_in_memory_and_read_only(node: Instance) -> None:
     apply(node, secret("s", password="correct horse"))
     node.start_pod("p", at(), **volume(secret={"secretName": "s"}))
@@ -149,6 +151,15 @@ def test_secret_is_in_memory_and_read_only(node: Instance) -> None:
         assert "state.db" in path.name or words not in path.read_bytes(), path
 
 
+@pytest.mark.field(
+    "ConfigMapVolumeSource.items",
+    "ConfigMapVolumeSource.defaultMode",
+    "ConfigMapVolumeSource.defaultUser",
+    "KeyToPath.key",
+    "KeyToPath.path",
+    "KeyToPath.mode",
+    "KeyToPath.user",
+)
 def test_items_modes_and_users(node: Instance) -> None:
     apply(node, config_map("c", {"a": "1", "b": "2", "c": "3"}))
     items = [
@@ -178,6 +189,14 @@ def test_a_script_can_be_executed(node: Instance) -> None:
     assert node.output("p") == "it runs\n"
 
 
+@pytest.mark.field(
+    "Volume.downwardAPI",
+    "DownwardAPIVolumeSource.items",
+    "DownwardAPIVolumeFile.path",
+    "DownwardAPIVolumeFile.fieldRef",
+    "DownwardAPIVolumeFile.resourceFieldRef",
+    "ResourceFieldSelector.containerName",
+)
 def test_downward_api(node: Instance) -> None:
     def fact(path: str, field: str) -> Json:
         return {"path": path, "fieldRef": {"fieldPath": field}}
@@ -240,6 +259,18 @@ def test_downward_api(node: Instance) -> None:
     )
 
 
+@pytest.mark.field(
+    "ProjectedVolumeSource.sources",
+    "ProjectedVolumeSource.defaultMode",
+    "VolumeProjection.configMap",
+    "VolumeProjection.secret",
+    "VolumeProjection.downwardAPI",
+    "ConfigMapProjection.name",
+    "ConfigMapProjection.items",
+    "SecretProjection.name",
+    "SecretProjection.optional",
+    "DownwardAPIProjection.items",
+)
 def test_projected(node: Instance) -> None:
     apply(node, config_map("c", {"a": "from c", "same": "from c"}), secret("s", same="from s"))
     sources = [
@@ -332,6 +363,7 @@ def test_a_deleted_object_leaves_the_files(node: Instance) -> None:
     assert node.probe("p", "read", "/v/key") == {"text": "kept"}
 
 
+@pytest.mark.field("SecretVolumeSource.optional")
 def test_an_optional_object_may_come_later(node: Instance) -> None:
     watch(node, "p", {"secret": {"secretName": "s", "optional": True}})
     assert set(node.probe("p", "list", "/v/..data")) == set()
@@ -530,6 +562,7 @@ def test_an_agent_killed_while_it_writes(instance: Instance, test_archive: Path)
     assert node.output("p") == ""
 
 
+@pytest.mark.field("SecretVolumeSource.items")
 def test_fs_group(node: Instance) -> None:
     """A user who is not root reads what only the owner may, through the group."""
     apply(node, secret("s", key="x"))

@@ -76,6 +76,14 @@ def shared(request: pytest.FixtureRequest, shared_instance: Instance) -> Iterato
     shared_instance.delete(name)
 
 
+@pytest.mark.field(
+    "PodSpec.volumes",
+    "Volume.name",
+    "Volume.emptyDir",
+    "Container.volumeMounts",
+    "VolumeMount.name",
+    "VolumeMount.mountPath",
+)
 def test_empty_dir_is_shared(shared_instance: Instance, shared: str) -> None:
     assert shared_instance.probe(shared, "list", "/a") == {}
     assert shared_instance.probe(shared, "write", "/a/file", "hello") == {"written": 5}
@@ -90,6 +98,7 @@ def test_empty_dir_is_for_everybody(shared_instance: Instance, shared: str) -> N
     assert (seen["mode"], seen["uid"], seen["gid"]) == (0o777, 0, 0)
 
 
+@pytest.mark.field("VolumeMount.readOnly")
 def test_read_only_mount(shared_instance: Instance, shared: str) -> None:
     answer = shared_instance.probe(shared, "write", "/c/new", "x", container="c2")
     assert answer["errno"] == errno.EROFS
@@ -99,6 +108,7 @@ def test_read_only_mount(shared_instance: Instance, shared: str) -> None:
     assert mount_of(shared_instance, shared, "/a")[1].startswith("rw,")
 
 
+@pytest.mark.field("EmptyDirVolumeSource.medium", "EmptyDirVolumeSource.sizeLimit")
 def test_where_it_lies(shared_instance: Instance, shared: str) -> None:
     uid = shared_instance.pod(shared)["metadata"]["uid"]
     shared_instance.probe(shared, "write", "/a/where", "x")
@@ -315,6 +325,7 @@ BAD = [
 ]
 
 
+@pytest.mark.field("Volume.hostPath", "HostPathVolumeSource.path", "HostPathVolumeSource.type")
 def test_host_path_types(shared_instance: Instance, outside: Path) -> None:
     """One container per type, all of one pod."""
     containers, sources = [], {}
