@@ -50,6 +50,7 @@ class Facts:
         protects_memory: ``memory.min`` of our cgroups holds against the whole machine, because they lie at the root.
         machine: ``uname -m``.
         masked_sys: further paths to mask in this machine's /sys (thermal_throttle of each cpu).
+        boot: names this run of the kernel (``random(4)``, boot_id): another one after each reboot.
     """
 
     hierarchies: tuple[Hierarchy, ...]
@@ -67,6 +68,7 @@ class Facts:
     protects_memory: bool = True
     machine: str = "x86_64"
     masked_sys: tuple[str, ...] = ()
+    boot: str = ""
 
     @property
     def cgroup2(self) -> Hierarchy | None:

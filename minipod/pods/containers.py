@@ -317,7 +317,11 @@ class Containers:
         """A container has ended with its sandbox, and nobody knows how."""
         now = self._core.now()
         began = record.started or now
-        self.ended(record, Ended(137, "Error", began, now, signal.SIGKILL, "its sandbox was gone"))
+        ended = Ended(137, "Error", began, now, signal.SIGKILL, "its sandbox was gone")
+        if self._core.rebooted:
+            # What containerd answers for containers that ran when the machine went down.
+            ended = Ended(255, "Unknown", began, now, 0, "the machine was rebooted")
+        self.ended(record, ended)
 
     def ended(self, record: ContainerRecord, ended: Ended) -> None:
         """Take down how a run ended, and decide whether and when there is another."""

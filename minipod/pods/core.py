@@ -59,6 +59,11 @@ class PodCore:
         """Whether the pod is being deleted."""
         return self.record.delete_by is not None
 
+    @property
+    def rebooted(self) -> bool:
+        """Whether the machine was started anew since the present or last sandbox was made: nothing of it is left."""
+        return self.record.boot not in ("", self.tools.runtime.facts.boot)
+
     def now(self) -> float:
         """Return the time of day, in seconds since the epoch."""
         return self.tools.wall()

@@ -172,7 +172,8 @@ class PodManager:
 
     def _link(self, worker: PodWorker) -> PodLink | None:
         record = worker.record
-        address = record.address if record.sandbox_up else ""
+        up = record.sandbox_up and not worker.core.rebooted
+        address = record.address if up else ""
         return hostports.link_of(self.tools.config, worker.pod, address)
 
     async def _sweep(self, known: set[str]) -> None:

@@ -125,6 +125,7 @@ class PodRecord(msgspec.Struct):
     Attributes:
         sandbox: number of the present or last sandbox; -1 before the first.
         sandbox_up: a sandbox exists, or did when the record was written.
+        boot: in which run of the kernel that was made (``Facts.boot``).
         sandbox_failures: sandboxes that could not be made, one after the other.
         address: the sandbox's address in the pool, or "".
         containers: in the order of the manifest, init containers first.
@@ -139,6 +140,7 @@ class PodRecord(msgspec.Struct):
 
     sandbox: int = -1
     sandbox_up: bool = False
+    boot: str = ""
     sandbox_failures: int = 0
     address: str = ""
     containers: list[ContainerRecord] = msgspec.field(default_factory=list)

@@ -18,6 +18,9 @@ async def recover(core: PodCore, sandbox: Sandbox, containers: Containers) -> No
     if record.sandbox < 0:
         return
     directory = core.run_dir
+    if core.rebooted:
+        await _recover_dead(core, sandbox, containers)
+        return
     try:
         shim = Shim.connect(directory)
     except OSError:
@@ -70,10 +73,14 @@ def _take_exits(core: PodCore, containers: Containers, entries: dict[str, Proces
 
 
 async def _recover_dead(core: PodCore, sandbox: Sandbox, containers: Containers) -> None:
-    """The sandbox is gone (a killed shim, a reboot): learn how containers ended, and clean up after it."""
+    """The sandbox is gone (a killed shim, a reboot): learn how containers ended, and clean up after it.
+
+    As after a reboot of a node with a kubelet, the restart policy says what is started again.
+    """
     _take_exits(core, containers, read_exit_records(core.run_dir))
     if core.record.sandbox_up:
-        sandbox.lose("it was gone when the agent came back")
+        rebooted = "the machine was rebooted" if core.rebooted else ""
+        sandbox.lose(rebooted or "it was gone when the agent came back")
         await sandbox.settle_loss()
     else:
         await sandbox.remove()

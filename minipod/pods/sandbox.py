@@ -38,6 +38,7 @@ class Sandbox:
         if self._must_wait() or core.now() < self.next_try:
             return
         record.sandbox += 1
+        record.boot = core.tools.runtime.facts.boot
         pool = core.tools.pool
         pool.release(core.uid)  # what an agent that died in the middle of this may have taken
         record.address = "" if core.pod.spec.host_network else pool.allocate(core.uid)

@@ -57,7 +57,13 @@ def gather(root_dir: str = "/") -> Facts:
         hugepages=_hugepages(),
         machine=os.uname().machine,
         masked_sys=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
+        boot=_boot(),
     )
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
 
 
 def _size(path: str) -> int:

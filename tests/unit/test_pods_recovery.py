@@ -134,6 +134,43 @@ async def test_after_a_reboot_a_pod_comes_up_again(
     assert "SandboxChanged" in world.reasons()
 
 
+AFTER_A_REBOOT = [
+    # policy, attempt that follows, phase
+    ("Always", 1, "Running"),
+    ("OnFailure", 1, "Running"),
+    ("Never", 0, "Failed"),
+]
+
+
+@pytest.mark.parametrize(("policy", "attempt", "phase"), AFTER_A_REBOOT)
+async def test_a_reboot_is_told_from_a_lost_sandbox(
+    world: World, found: FakeShim, policy: str, attempt: int, phase: str
+) -> None:
+    """Whatever has the shim's name now: it is of another boot, and nobody asks it."""
+    found.known.append(found.start("app/0"))
+    worker = await back(world, left(boot="an earlier one"), restart_policy=policy)
+    ended = of(worker).ended
+    assert ended and (ended.exit_code, ended.reason, ended.signal) == (255, "Unknown", 0)
+    assert ended.message == "the machine was rebooted"
+    assert (of(worker).attempt, worker.pod.status.phase) == (attempt, phase)
+    assert "SandboxChanged" in world.reasons()
+    if policy != "Never":
+        assert worker.record.boot == world.runtime.facts.boot
+        assert worker.record.address not in ("", "10.99.0.2"), "addresses go round"
+
+
+async def test_a_reboot_keeps_the_back_off(world: World) -> None:
+    record = left(boot="an earlier one")
+    app = record.containers[0]
+    app.ended = Ended(1, "Error", T0 - 70, T0 - 65)
+    app.backoff, app.backoff_updated = 80.0, T0 - 60
+    worker = await back(world, record)
+    assert (of(worker).state, of(worker).reason) == ("waiting", "CrashLoopBackOff")
+    assert of(worker).next_start == T0 + 80
+    await world.advance(worker, 80)
+    assert (of(worker).state, of(worker).attempt, of(worker).backoff) == ("running", 1, 160.0)
+
+
 async def test_a_shim_whose_pause_process_has_ended(world: World, found: FakeShim) -> None:
     found.known = [Process("sandbox", "exited", 1, 9, T0, T0)]
     worker = await back(world, left())
