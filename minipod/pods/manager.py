@@ -192,6 +192,7 @@ class PodManager:
                 await tools.runtime.cgroups.remove(cgroup)
             for path in (directory, f"{config.root_dir}/pods/{uid}", *self._logs_of(uid)):
                 await remove_tree(path)
+        tools.runtime.cgroups.remove_empty_classes()
         for owner in tools.pool.all():
             if owner not in known:
                 tools.pool.release(owner)

@@ -278,11 +278,15 @@ class Cgroups:
             with contextlib.suppress(OSError):
                 os.rmdir(f"{hierarchy.directory}/{path}")
 
-    def remove_parent(self) -> None:
-        """Remove the parent itself, and the classes' cgroups in it, when no pod is left."""
+    def remove_empty_classes(self) -> None:
+        """Remove the classes' cgroups that no pod is in."""
         for quality in QOS_CLASSES:
             if (path := class_cgroup(self.parent, quality)) != self.parent:
                 self.remove_empty(path)
+
+    def remove_parent(self) -> None:
+        """Remove the parent itself, and the classes' cgroups in it, when no pod is left."""
+        self.remove_empty_classes()
         self.remove_empty(self.parent)
 
 

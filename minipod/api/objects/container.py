@@ -159,7 +159,7 @@ FIELDS: Tables = {
     },
 }
 FIELDS["EphemeralContainer"] = {
-    name: no(field.type, "an ephemeral container has none, in Kubernetes either")
+    name: no(field.type, "an ephemeral container has none, in Kubernetes either", doc=field.doc)
     if name in _NOT_EPHEMERAL
     else field
     for name, field in FIELDS["Container"].items()
