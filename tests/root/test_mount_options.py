@@ -115,14 +115,18 @@ def test_links_in_a_volume_do_not_lead_out(
     """CVE-2017-1002101: a link that a container has planted, on the way of another's subPath."""
     (outside / "file").write_text("")
     (outside / "escape").symlink_to(target)
-    mounts = [mount("/v", subPath="escape/mpt-sub")]
     source = volume({"hostPath": {"path": str(outside)}})
-    pod = shared_instance.run_pod("escape", {"volumeMounts": mounts}, volumes=source)
-    ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
-    assert ended["reason"] == "StartError" and words in ended["message"], ended
-    assert "spec.containers[0].volumeMounts[0]" in ended["message"]
-    assert not os.path.exists("/etc/mpt-sub")
-    shared_instance.delete("escape")
+    for leaf in (
+        "mpt-sub",
+        "hosts",
+    ):  # what is not on the host would be made, and what is would be mounted
+        mounts = [mount("/v", subPath=f"escape/{leaf}")]
+        pod = shared_instance.run_pod("escape", {"volumeMounts": mounts}, volumes=source)
+        ended = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+        assert ended["reason"] == "StartError" and words in ended["message"], ended
+        assert "spec.containers[0].volumeMounts[0]" in ended["message"]
+        assert not os.path.exists("/etc/mpt-sub")
+        shared_instance.delete("escape")
 
 
 def test_links_below_proc_are_no_way_out(shared_instance: Instance) -> None:
@@ -355,20 +359,27 @@ def test_memory_of_the_pod_bounds_a_volume_in_memory(shared_instance: Instance) 
     shared_instance.delete("bounded")
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/sys/kernel/mm/hugepages"), reason="this machine lacks huge pages"
-)
-def test_huge_pages(shared_instance: Instance) -> None:
-    size = sorted(os.listdir("/sys/kernel/mm/hugepages"))[-1].removeprefix("hugepages-")
-    kib = int(size.removesuffix("kB"))
-    source = {"emptyDir": {"medium": f"HugePages-{kib}Ki"}}
-    limits = {f"hugepages-{kib // 1024}Mi": f"{kib}Ki", "memory": "64Mi"}
+@pytest.fixture
+def huge_page() -> Iterator[int]:
+    """The KiB of a huge page, of which the machine has at least one."""
+    pools = sorted(Path("/sys/kernel/mm/hugepages").glob("hugepages-2048kB/nr_hugepages"))
+    if not pools:
+        pytest.skip("this machine lacks huge pages of 2 MiB")
+    before = pools[0].read_text()
+    pools[0].write_text(str(max(1, int(before))))
+    yield 2048
+    pools[0].write_text(before)
+
+
+def test_huge_pages(shared_instance: Instance, huge_page: int) -> None:
+    source = {"emptyDir": {"medium": "HugePages"}}
+    limits = {"hugepages-2Mi": "2Mi", "memory": "64Mi"}
     container = {"volumeMounts": [mount("/v")], "resources": {"limits": limits}}
     shared_instance.start_pod("huge", container, volumes=volume(source))
     lines = Path(f"/proc/{shared_instance.pid('huge')}/mountinfo").read_text().splitlines()
     (line,) = [line for line in lines if line.split()[4] == "/v"]
     assert " - hugetlbfs " in line
-    assert f"pagesize={kib // 1024}M" in line
+    assert f"pagesize={huge_page // 1024}M" in line
     shared_instance.delete("huge")
 
 
