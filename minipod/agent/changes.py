@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,6 +33,7 @@ from minipod.pods.manager import PodManager
 from minipod.pods.ports import Tools
 from minipod.pods.references import missing
 from minipod.pods.worker import PodWorker
+from minipod.suffix import generated
 
 Json = dict[str, Any]
 
@@ -99,7 +99,7 @@ class Changes:
         for document in documents:
             meta = document.object.metadata
             if not meta.name and meta.generate_name:
-                meta.name = meta.generate_name[:57] + secrets.token_hex(3)
+                meta.name = generated(meta.generate_name)
         problems: list[Problem] = []
         changes = self._object_changes(documents, problems, apply=apply)
         pods = [document for document in documents if isinstance(document.object, Pod)]

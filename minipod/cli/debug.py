@@ -21,9 +21,6 @@ from minipod.cli.options import (
 
 app = typer.Typer(**SETTINGS)
 
-# kubectl's (k8s.io/apimachinery/pkg/util/rand): no vowels, nothing that looks like something else.
-_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-
 
 @verb(
     app,
@@ -63,15 +60,14 @@ def debug(
     namespace: Namespace = None,
 ) -> None:
     """Add a container of your own to a running pod."""
-    import secrets
-
     from minipod.cli.args import pod_name
     from minipod.cli.client import call
+    from minipod.suffix import generated
 
     where = session(ctx)
     name = container
     if not name:
-        name = "debugger-" + "".join(secrets.choice(_LETTERS) for _ in range(5))
+        name = generated("debugger-")
         print(f"Defaulting debug container name to {name}.", file=sys.stderr)
     made: dict[str, Any] = {
         "name": name,

@@ -29,6 +29,7 @@ LAYERS = {
     "config": 0,
     "errors": -1,
     "kinds": -1,
+    "suffix": -1,
     "": -2,  # minipod/__init__.py: the version
 }
 # The bottom of the packages knows the errors, but no instance.
@@ -195,7 +196,7 @@ def heavy(found: Iterator[Import]) -> list[str]:
         if item.package not in ("cli", "__main__") or not item.top_level:
             continue
         allowed = (
-            item.target in ("", "cli", "errors", "config", "kinds")
+            item.target in ("", "cli", "errors", "config", "kinds", "suffix")
             if item.target is not None
             else item.module.split(".")[0] in CLI_MAY_IMPORT
         )
@@ -209,7 +210,7 @@ def foreign(found: Iterator[Import]) -> list[str]:
     return [
         f"{item.where}: {item.module}"
         for item in found
-        if item.package in ("", "errors", "config", "kinds")
+        if item.package in ("", "errors", "config", "kinds", "suffix")
         and item.target is None
         and item.module.split(".")[0] not in sys.stdlib_module_names
     ]
