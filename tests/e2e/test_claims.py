@@ -100,7 +100,7 @@ def here(shared_instance: Instance) -> Iterator[Instance]:
     clear(shared_instance)
     yield shared_instance
     clear(shared_instance)
-    assert not os.listdir(f"{shared_instance.config.root_dir}/volumes")
+    assert not list(Path(shared_instance.config.root_dir).glob("volumes/*"))
 
 
 # ---- a directory per claim ------------------------------------------------------------------------------------
@@ -157,6 +157,7 @@ def test_how_they_are_shown(here: Instance) -> None:
     assert "no storage class is set" in here.cli("describe", "pvc", "d").stdout
 
 
+@pytest.mark.field("VolumeResourceRequirements.requests")
 def test_a_claim_grows_and_does_not_shrink(here: Instance) -> None:
     apply(here, claim())
     assert apply(here, claim()).stdout == "persistentvolumeclaim/c unchanged\n"
@@ -307,6 +308,53 @@ def test_a_volume_of_the_administrator(here: Instance, outside: Path, kind: str)
     assert (outside / "file").exists()
 
 
+@pytest.mark.field("LabelSelector.matchLabels", "LabelSelectorRequirement.key")
+@pytest.mark.field("LabelSelectorRequirement.operator", "LabelSelectorRequirement.values")
+@pytest.mark.field("PersistentVolumeSpec.accessModes", "PersistentVolumeSpec.capacity")
+def test_the_volume_that_is_asked_for(here: Instance, outside: Path) -> None:
+    tiers = {"small": ("gold", "1Mi"), "right": ("gold", "2Gi"), "large": ("lead", "2Gi")}
+    made = []
+    for name, (tier, size) in tiers.items():
+        (outside / name).mkdir()
+        (outside / name / "file").write_text(f"{name}\n")
+        each = volume(name, size, local={"path": str(outside / name)})
+        each["metadata"]["labels"] = {"tier": tier, "site": "here"}
+        made.append(each)
+    # Of the same labels, but not for many writers.
+    made.append(volume("one", "2Gi", accessModes=["ReadOnlyMany"], local={"path": str(outside)}))
+    made[-1]["metadata"]["labels"] = {"tier": "gold", "site": "here"}
+    rule = {"key": "tier", "operator": "In", "values": ["gold", "silver"]}
+    selector = {"matchLabels": {"site": "here"}, "matchExpressions": [rule]}
+    apply(here, *made, claim(selector=selector))
+    assert run(here, pod("p", "cat /data/file")) == "right\n"
+
+
+@pytest.mark.field("PersistentVolumeClaimSpec.volumeName", "PersistentVolumeSpec.claimRef")
+@pytest.mark.field("ObjectReference.name", "ObjectReference.namespace", "ObjectReference.uid")
+@pytest.mark.field("PersistentVolumeSpec.persistentVolumeReclaimPolicy")
+def test_volumes_that_are_kept_for_a_claim(here: Instance, outside: Path) -> None:
+    reference = {"name": "c", "namespace": "default"}
+    for name in ("mine", "named"):
+        (outside / name).mkdir()
+        (outside / name / "file").write_text(f"{name}\n")
+    mine = volume("mine", "9Gi", local={"path": str(outside / "mine")}, claimRef=reference)
+    mine["spec"]["persistentVolumeReclaimPolicy"] = "Delete"
+    named = volume("named", local={"path": str(outside / "named")})
+    apply(here, named, mine, claim("c"), claim("d", volumeName="named"))
+    bound = get(here, "pv", "mine")["spec"]["claimRef"]
+    assert bound["uid"] == get(here, "pvc", "c")["metadata"]["uid"]
+    assert run(here, pod("c", "cat /data/file")) == "mine\n"
+    assert run(here, pod("d", "cat /data/file", claimed("d"))) == "named\n"
+    here.cli("delete", "pvc", "c", "d")
+    # Nothing is removed that minipod did not make.
+    kept = get(here, "pv", "mine")["status"]
+    assert kept["phase"] == "Failed" and "only what it made itself" in kept["message"]
+    assert (outside / "mine" / "file").exists()
+    # What was bound to another claim is not given to one of the same name.
+    apply(here, claim("c", storageClassName=""))
+    assert get(here, "pvc", "c")["status"]["phase"] == "Pending"
+
+
 def test_a_local_volume_that_is_not_there(here: Instance) -> None:
     apply(here, volume(local={"path": "/mpt/none"}), claim(), pod("p", "true"))
     request = {"kind": "events", "names": [], "for": "p", "namespace": "default"}
@@ -315,6 +363,7 @@ def test_a_local_volume_that_is_not_there(here: Instance) -> None:
     assert 'path "/mpt/none" does not exist' in found[0]["message"]
 
 
+@pytest.mark.field("NFSVolumeSource.server")
 def test_a_network_volume_whose_server_is_missing(here: Instance) -> None:
     source = {"nfs": {"server": "127.0.0.1", "path": "/export"}}
     apply(here, pod("nfs", "true", source))
@@ -352,3 +401,25 @@ def test_a_block_device(here: Instance) -> None:
         "ro", "dd if=/dev/zero of=/dev/xvda count=1 2>&1; true", claimed(readOnly=True), **device
     )
     assert "not permitted" in run(here, read_only)
+
+
+@pytest.mark.field("PersistentVolumeSpec.volumeMode")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/loop-control"), reason="this machine lacks loop devices"
+)
+def test_a_block_device_of_the_host(here: Instance, outside: Path) -> None:
+    file = outside / "disk"
+    file.write_bytes(b"of the host\n".ljust(1 << 20, b"\0"))
+    device = subprocess.run(
+        ["losetup", "--find", "--show", file], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    try:
+        apply(here, volume(local={"path": device}, volumeMode="Block"), claim(volumeMode="Block"))
+        assert get(here, "pvc", "c")["spec"]["volumeName"] == "v"
+        wanted: Json = {
+            "volumeMounts": [],
+            "volumeDevices": [{"name": "d", "devicePath": "/dev/xvda"}],
+        }
+        assert run(here, pod("p", "head -n 1 /dev/xvda", **wanted)) == "of the host\n"
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
