@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "report.h"
+#include "steps.h"
 #include "sys.h"
 
 static int by_number(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }

@@ -5,7 +5,7 @@
 
 #include <sys/types.h>
 
-#include "steps.h"
+#include "plan.h"
 
 /* What the shim is, found out once at its start and handed to each child. */
 struct shim_self {

@@ -5,10 +5,13 @@
  * out of it (runc CVE-2021-30465, CVE-2024-45310; kubelet CVE-2017-1002101).
  */
 #define _GNU_SOURCE 1
-#include <limits.h>
-#include <sys/stat.h>
+#include "paths.h"
 
-#include "steps.h"
+#include <limits.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+
 #include "sys.h"
 
 static uint64_t resolve_flags(int no_symlinks) {
@@ -60,4 +63,25 @@ int path_make_dirs(int root, const char *path, mode_t mode, int no_symlinks) {
     prefix[end] = saved;
   }
   return 0;
+}
+
+int write_all(int fd, const char *data, size_t size) {
+  while (size > 0) {
+    ssize_t n = (ssize_t)RETRY(write(fd, data, size));
+    if (n <= 0) return n < 0 ? -errno : -EIO;
+    data += n;
+    size -= (size_t)n;
+  }
+  return 0;
+}
+
+/* Write below a procfs that we mounted ourselves; anything mounted over it is refused (runc CVE-2025-52881). */
+int proc_write(int procfs, const char *name, const char *value) {
+  struct statfs fs;
+  _cleanup_fd_ int fd =
+      sys_openat2(procfs, name, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+  if (fd < 0) return fd;
+  if (fstatfs(fd, &fs) < 0) return -errno;
+  if (fs.f_type != PROC_SUPER_MAGIC) return -EXDEV;
+  return write_all(fd, value, strlen(value));
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-3.0-or-later
 /* report.c: what a child tells its shim between clone and exec: fds, that it is ready, or which step failed. */
 #define _GNU_SOURCE 1
+#include "report.h"
+
 #include <sys/socket.h>
 
-#include "steps.h"
 #include "sys.h"
+#include "wire.h"
 
 int report_send(int sock, uint32_t type, int step, int err, int detail, int fd) {
   struct mp_report report = {.type = type, .step = step, .err = err, .detail = detail};

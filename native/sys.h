@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef MS_PRIVATE
@@ -94,6 +95,13 @@ static inline int sys_pivot_root(const char *new_root, const char *put_old) {
 }
 static inline int sys_setns(int fd, int flags) { return (int)sys_result(syscall(SYS_setns, fd, flags)); }
 static inline int sys_unshare(unsigned long flags) { return (int)sys_result(syscall(SYS_unshare, flags)); }
+
+/* CLOCK_REALTIME, in nanoseconds. */
+static inline uint64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_REALTIME, &t);
+  return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
+}
 
 /* Owners: an fd that closes itself at the end of its block; steal() hands it on. Closed is -1: never closed twice. */
 static inline void close_fd(int *fd) {

@@ -4,12 +4,14 @@
  * maps ids holds every capability outside of it; it is entered last, when all that takes power over the host is done.
  */
 #define _GNU_SOURCE 1
+#include "users.h"
+
 #include <linux/securebits.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-#include "steps.h"
+#include "paths.h"
 #include "sys.h"
 
 /* In the new user namespace, where we only have to be until it is held by an fd: our maker's end tells. */

@@ -4,7 +4,7 @@
  * when it accepts them, neither does what the interpreter reads afterwards.
  *
  * With libFuzzer:  clang -g -D_GNU_SOURCE -DLIBFUZZER -fsanitize=fuzzer,address,undefined -Inative tests/fuzz/plan.c
- *                  native/{steps,paths,launch}.c && ./a.out DIRECTORY-WITH-PLANS
+ *                  native/plan.c && ./a.out DIRECTORY-WITH-PLANS
  * Without: the driver below mutates the plans that it is given, the same way each time, a number of times
  * (`plan ROUNDS SEED FILE…`), and prints how many were accepted. tests/root/test_native_fuzz.py runs it.
  */
@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "steps.h"
+#include <sys/types.h>
+
+#include "plan.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -31,7 +33,7 @@ static void touch_list(const struct plan *plan, uint32_t offset, uint64_t count)
   }
 }
 
-/* Read what the steps of native/steps.c read. */
+/* Read what the steps of native/step_*.c read. */
 static void touch_step(const struct plan *plan, const struct mp_step *s) {
   const uint64_t *n = s->num;
   for (int i = 0; i < 4; i++) touch(plan_str(plan, s->str[i]), strlen(plan_str(plan, s->str[i])) + 1);

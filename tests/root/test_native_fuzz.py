@@ -16,13 +16,7 @@ from tests.features import requires
 from tests.instance import TOP
 from tests.shimkit import finish, packed
 
-SOURCES = (
-    "tests/fuzz/plan.c",
-    "native/steps.c",
-    "native/paths.c",
-    "native/report.c",
-    "native/users.c",
-)
+SOURCES = ("tests/fuzz/plan.c", "native/plan.c")
 ROUNDS = 150_000
 
 # Every kind of operand, few strings, so that a mutation often hits something that matters.

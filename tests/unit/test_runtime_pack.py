@@ -81,7 +81,7 @@ def unpack_step(step: Any, strings: bytes) -> s.Record:
 
 
 def unpack(data: bytes) -> tuple[Any, list[s.Record], bytes]:
-    """Return head, steps and string table, checked as ``plan_validate`` in native/steps.c does."""
+    """Return head, steps and string table, checked as ``plan_validate`` in native/plan.c does."""
     size, width = ffi.sizeof("struct mp_launch"), ffi.sizeof("struct mp_step")
     head = ffi.new("struct mp_launch *")
     ffi.buffer(head)[:] = data[:size]

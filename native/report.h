@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/* report.h: what a child tells its shim between clone and exec. */
+#ifndef MINIPOD_REPORT_H
+#define MINIPOD_REPORT_H
+
+#include <stdint.h>
+
+/* Send a report (enum mp_report_type) with an fd, or -1. Returns 0 or -errno. */
+int report_send(int sock, uint32_t type, int step, int err, int detail, int fd);
+
+#endif
