@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from minipod import jsonpath
 from minipod.errors import UsageError
 
 Match = Callable[[dict[str, str]], bool]
@@ -15,7 +16,6 @@ _KEY = r"([A-Za-z0-9._/-]+)"
 _SET = re.compile(rf"^\s*{_KEY}\s+(in|notin)\s*\(([^()]*)\)\s*$")
 _EQUAL = re.compile(rf"^\s*{_KEY}\s*(==|=|!=)\s*([A-Za-z0-9._-]*)\s*$")
 _EXISTS = re.compile(rf"^\s*(!?)\s*{_KEY}\s*$")
-_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']*)'\]")
 
 
 def label_selector(text: str) -> Match:
@@ -62,7 +62,8 @@ def _requirement(part: str, whole: str) -> Match:
 def condition(text: str) -> Callable[[dict[str, Any] | None], bool]:
     """Return the test that ``wait --for`` stands for; it gets an object, or None for one that is gone.
 
-    Understood are ``delete``, ``create``, ``condition=Ready[=False]`` and ``jsonpath={.status.phase}=Running``.
+    Understood are ``delete``, ``create``, ``condition=Ready[=False]`` and ``jsonpath={.status.phase}[=Running]``
+    (without a value: that something is there).
 
     Raises:
         UsageError: *text* is none of these.
@@ -76,10 +77,10 @@ def condition(text: str) -> Callable[[dict[str, Any] | None], bool]:
         name, _, value = rest.partition("=")
         return lambda data: data is not None and _condition_is(data, name, value or "True")
     if kind == "jsonpath" and rest:
-        match = re.fullmatch(r"'?\{(.*)\}'?(?:=(.*))?", rest)
-        if match:
-            path, wanted = _path(match[1], text), match[2]
-            return lambda data: data is not None and _path_is(data, path, wanted)
+        try:
+            return _jsonpath(rest)
+        except UsageError as error:
+            raise UsageError(f"cannot wait for {text!r}: {error.what}", error.remedy) from None
     raise UsageError(
         f"cannot wait for {text!r}",
         "use condition=Ready, delete, create, or jsonpath={.status.phase}=Running",
@@ -94,31 +95,23 @@ def _condition_is(data: dict[str, Any], name: str, value: str) -> bool:
     )
 
 
-def _path(text: str, whole: str) -> list[str | int]:
-    result: list[str | int] = []
-    end = 0
-    for match in _STEP.finditer(text):
-        if match.start() != end:
-            break
-        result.append(match[1] or match[3] if match[2] is None else int(match[2]))
-        end = match.end()
-    if end != len(text) or not result:
-        raise UsageError(
-            f"cannot wait for {whole!r}: {{{text}}} is no simple path",
-            "write it as {.status.phase}",
-        )
-    return result
+def _jsonpath(text: str) -> Callable[[dict[str, Any] | None], bool]:
+    """Return the test for ``PATH`` or ``PATH=VALUE``: something is there, or it is that."""
+    path, rest = jsonpath.path_and_rest(text.removeprefix("'"))
+    rest = rest.removeprefix("'")
+    if rest and not rest.startswith("="):
+        raise UsageError(f"behind the path stands {rest!r}, and no =")
+    wanted = rest[1:].strip("'\"") if rest else None
 
+    def holds(data: dict[str, Any] | None) -> bool:
+        found = path.find(data) if data is not None else []
+        if wanted is None or not found:
+            return bool(found)
+        if len(found) > 1 or isinstance(found[0], dict | list):
+            raise UsageError(
+                f"cannot compare {text!r}: the path leads to more than one value",
+                'name one: {.status.conditions[?(@.type=="Ready")].status}',
+            )
+        return jsonpath.shown(found[0]) == wanted
 
-def _path_is(data: Any, path: list[str | int], wanted: str | None) -> bool:
-    for step in path:
-        try:
-            data = data[step]
-        except (KeyError, IndexError, TypeError):
-            return False
-    if wanted is None:
-        return True
-    shown = (
-        {True: "true", False: "false"}.get(data, str(data)) if isinstance(data, bool) else str(data)
-    )
-    return shown == wanted.strip("'\"")
+    return holds

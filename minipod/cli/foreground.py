@@ -102,9 +102,13 @@ class Foreground:
 
     # ---- what run waits for ----
 
-    def until_running(self) -> int:
-        """Wait until all pods run or have ended, print a line for each, and return the exit code."""
-        self._loop(lambda: bool(self._interrupts) or all(pod.is_up for pod in self._pods.values()))
+    def until_up(self, *, ready: bool = False) -> int:
+        """Wait until all pods run (*ready*: are ready) or have ended, print a line for each; return the exit code."""
+
+        def is_up(pod: PodView) -> bool:
+            return pod.is_over or is_true(pod.data, "Ready") if ready else pod.is_up
+
+        self._loop(lambda: bool(self._interrupts) or all(map(is_up, self._pods.values())))
         self._progress.clear()
         if self._interrupts:
             self._progress.line("interrupted: the pods go on; minipod get pods shows them")

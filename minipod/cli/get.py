@@ -35,6 +35,8 @@ app = typer.Typer(**SETTINGS)
     "minipod get pod web -o yaml",
     "minipod get configmaps",
     "minipod get pods -l app=web -w",
+    "minipod get pod web -o jsonpath='{.status.podIP}'",
+    "minipod get pods -o custom-columns=NAME:.metadata.name,IP:.status.podIP",
 )
 def get(
     ctx: typer.Context,
@@ -51,9 +53,11 @@ def get(
         typer.Option(
             "--output",
             "-o",
-            metavar="wide|json|yaml|name",
+            metavar="wide|json|yaml|name|jsonpath=…|custom-columns=…",
             help="How to print.",
-            autocompletion=complete_words("wide", "json", "yaml", "name"),
+            autocompletion=complete_words(
+                "wide", "json", "yaml", "name", "jsonpath=", "custom-columns="
+            ),
         ),
     ] = "",
     watch: Watch = False,
@@ -86,7 +90,7 @@ def get(
         show_changes(where, request, form, show_list)
         return
     items = fetch(where, request)
-    if form and form != "wide":
+    if not is_table(form):
         from minipod.cli.output import dump_objects
 
         dump_objects(items, form, single=bool(names))
@@ -94,6 +98,11 @@ def get(
         show_list(items)
     else:
         say_none(within)
+
+
+def is_table(form: str) -> bool:
+    """Whether a format has rows and columns."""
+    return form in ("", "wide") or form.startswith("custom-columns=")
 
 
 def say_none(namespace: str | None) -> None:
@@ -120,8 +129,13 @@ def printer(
     kind: str, form: str, *, everywhere: bool, headers: bool = True
 ) -> Callable[[Sequence[Json]], None]:
     """Return what prints objects as rows of one table."""
+    from minipod.cli.output import Table, custom_columns
+
+    if form.startswith("custom-columns="):
+        own_titles, own_cells = custom_columns(form.partition("=")[2])
+        own_table = Table(*own_titles, headers=headers)
+        return lambda items: own_table.show(map(own_cells, items))
     from minipod.cli.columns import columns
-    from minipod.cli.output import Table
 
     titles, cells = columns(kind, wide=form == "wide")
     table = Table(*(("NAMESPACE", *titles) if everywhere else titles), headers=headers)
@@ -151,12 +165,14 @@ def show_changes(
             item = event["object"]
             if not wanted(item):
                 continue
-            if form in ("json", "yaml"):
-                if form == "yaml":
-                    print("---")
-                dump(item, form)
+            if is_table(form):
+                show_list([item])
             elif form == "name":
                 print(object_name(item))
             else:
-                show_list([item])
+                if form == "yaml":
+                    print("---")
+                dump(item, form)
+                if form.startswith("jsonpath="):
+                    print()
             sys.stdout.flush()

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from minipod.errors import UsageError
 
-FORMATS = ("wide", "json", "yaml", "name")
+FORMATS = ("wide", "json", "yaml", "name", "jsonpath=…", "custom-columns=…")
 _GAP = 3
 
 # C0, DEL and C1 steer terminals (ECMA-48); the bidirectional controls reorder what is read (CVE-2021-42574);
@@ -96,6 +96,12 @@ def check_format(value: str, allowed: Sequence[str] = FORMATS) -> str:
         UsageError: there is no such format.
     """
     value = value.removeprefix("=")
+    word, _, rest = value.partition("=")
+    if rest and f"{word}=…" in allowed:
+        from minipod import jsonpath
+
+        jsonpath.template(rest) if word == "jsonpath" else custom_columns(rest)
+        return value
     if value and value not in allowed:
         raise UsageError(
             f"there is no output format {value!r}", f"use one of: {', '.join(allowed)}"
@@ -103,9 +109,40 @@ def check_format(value: str, allowed: Sequence[str] = FORMATS) -> str:
     return value
 
 
+def custom_columns(text: str) -> tuple[list[str], Callable[[dict[str, Any]], list[str]]]:
+    """Return titles and cells for ``NAME:.metadata.name,IP:.status.podIP``.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    from minipod import jsonpath
+
+    titles, paths = [], []
+    for column in re.split(r",(?![^\[]*\])", text):
+        title, colon, path = column.partition(":")
+        if not title or not colon:
+            raise UsageError(
+                f"custom-columns: {column!r} is no column",
+                "write it as NAME:.metadata.name,IP:.status.podIP",
+            )
+        titles.append(title)
+        paths.append(jsonpath.path(path))
+
+    def cells(item: dict[str, Any]) -> list[str]:
+        found = ([jsonpath.shown(value) for value in path.find(item)] for path in paths)
+        return [",".join(values) or "<none>" for values in found]
+
+    return titles, cells
+
+
 def dump(data: Any, form: str) -> None:
-    """Print *data* as ``json`` or ``yaml``; nothing is escaped beyond the format."""
-    if form == "yaml":
+    """Print *data* as ``json``, ``yaml`` or ``jsonpath=…``; nothing is escaped beyond the format, but on a terminal."""
+    if form.startswith("jsonpath="):
+        from minipod import jsonpath
+
+        text = jsonpath.template(form.partition("=")[2]).render(data)
+        sys.stdout.write(escape(text, keep="\n\t") if sys.stdout.isatty() else text)
+    elif form == "yaml":
         sys.stdout.write(_yaml(data))
     else:
         import json
@@ -114,7 +151,7 @@ def dump(data: Any, form: str) -> None:
 
 
 def dump_objects(items: list[dict[str, Any]], form: str, *, single: bool) -> None:
-    """Print Kubernetes objects as ``json``, ``yaml`` or ``name``: the one itself when *single*, else a ``List``."""
+    """Print Kubernetes objects as *form* says: the one itself when *single*, else a ``List``."""
     if form == "name":
         for item in items:
             print(object_name(item))

@@ -7,12 +7,18 @@ from typing import Annotated
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, session, verb
+from minipod.cli.options import SETTINGS, Namespace, complete_words, session, verb
 
 app = typer.Typer(**SETTINGS)
 
 
-@verb(app, "minipod run pod.yaml", "minipod run -d pod.yaml", "minipod run --rm - < pod.yaml")
+@verb(
+    app,
+    "minipod run pod.yaml",
+    "minipod run -d pod.yaml",
+    "minipod run --wait=ready pod.yaml",
+    "minipod run --rm - < pod.yaml",
+)
 def run(
     ctx: typer.Context,
     file: Annotated[
@@ -21,6 +27,15 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when the pods run; they go on.")
     ] = False,
+    wait: Annotated[
+        str,
+        typer.Option(
+            "--wait",
+            metavar="running|ready",
+            help="As -d, but return when the pods are ready.",
+            autocompletion=complete_words("running", "ready"),
+        ),
+    ] = "",
     remove: Annotated[bool, typer.Option("--rm", help="Delete the pods at their end.")] = False,
     namespace: Namespace = None,
 ) -> None:
@@ -32,9 +47,12 @@ def run(
     """
     from minipod.errors import UsageError
 
-    if detach and remove:
+    if wait and wait not in ("running", "ready"):
+        raise UsageError(f"run: cannot wait for {wait!r}", "use --wait=running or --wait=ready")
+    if (detach or wait) and remove:
         raise UsageError(
-            "--detach and --rm exclude each other", "delete the pods later: minipod delete -f FILE"
+            f"{'--detach' if detach else '--wait'} and --rm exclude each other",
+            "delete the pods later: minipod delete -f FILE",
         )
     from minipod.cli.create import create_from
     from minipod.cli.foreground import Foreground, PodView
@@ -51,5 +69,8 @@ def run(
             print(f"{item['kind'].lower()}/{item['name']} {item['change']}")
         return
     with Foreground(where.config, pods) as foreground:
-        code = foreground.until_running() if detach else foreground.until_finished(remove=remove)
+        if detach or wait:
+            code = foreground.until_up(ready=wait == "ready")
+        else:
+            code = foreground.until_finished(remove=remove)
     raise typer.Exit(code)

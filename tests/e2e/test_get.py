@@ -191,6 +191,80 @@ def test_watch_of_a_name_and_as_yaml(pods: Instance) -> None:
     check_error(pods.cli("get", "pod", "nobody", "-w", check=False), 1, "not found")
 
 
+KIND_AND_FORM = [
+    ("persistentvolume", ""),
+    ("persistentvolumeclaim", "name"),
+    ("secret", "json"),
+    ("configmap", ""),
+    ("configmap", "jsonpath={.kind}/{.metadata.name}"),
+    ("configmap", "custom-columns=A:.metadata.name"),
+]
+
+
+@pytest.mark.parametrize(("kind", "form"), KIND_AND_FORM)
+def test_watch_of_every_kind_in_every_form(pods: Instance, kind: str, form: str) -> None:
+    spec = {
+        "persistentvolume": {
+            "capacity": {"storage": "1Mi"},
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "none",
+            "hostPath": {"path": "/tmp"},
+        },
+        "persistentvolumeclaim": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "none",
+            "resources": {"requests": {"storage": "1Mi"}},
+        },
+    }.get(kind)
+    names = {
+        "persistentvolume": "PersistentVolume",
+        "persistentvolumeclaim": "PersistentVolumeClaim",
+    }
+    names |= {"configmap": "ConfigMap", "secret": "Secret"}
+
+    def make(name: str) -> None:
+        made = {"apiVersion": "v1", "kind": names[kind], "metadata": {"name": name}}
+        pods.cli(
+            "create", "-f", "-", input=json.dumps({**made, **({"spec": spec} if spec else {})})
+        )
+
+    make("first")
+    with Running(pods, "get", kind, "-w", *(["-o", form] if form else [])) as watch:
+        watch.until_out("first")
+        make("second")
+        watch.until_out("second")
+        pods.cli("delete", kind, "first", "second")
+        watch.signal()
+        assert watch.end() == 130, watch.err
+    assert watch.err == ""
+
+
+def test_jsonpath(pods: Instance) -> None:
+    status = pods.pod("web")["status"]
+    assert pods.cli("get", "pod", "web", "-o", "jsonpath={.status.podIP}").stdout == status["podIP"]
+    every = pods.cli("get", "pods", "-o", "jsonpath={.items[*].metadata.name}").stdout
+    assert every == "done failed web"
+    lines = '{range .items[*]}{.metadata.name}={.status.phase}{"\\n"}{end}'
+    assert pods.cli("get", "pods", "-o", f"jsonpath={lines}").stdout == (
+        "done=Succeeded\nfailed=Failed\nweb=Running\n"
+    )
+    check_error(pods.cli("get", "pods", "-o", "jsonpath={.a", check=False), 2, "JSONPath '{.a'")
+    check_error(pods.cli("get", "pods", "-o", "jsonpath", check=False), 2, "output format")
+
+
+def test_custom_columns(pods: Instance) -> None:
+    columns = "NAME:.metadata.name,NONE:.spec.nothing,EACH:{.spec.containers[*].name}"
+    rows = table(pods.cli("get", "pods", "-o", f"custom-columns={columns}").stdout)
+    assert rows == [
+        ["NAME", "NONE", "EACH"],
+        ["done", "<none>", "c0"],
+        ["failed", "<none>", "c0"],
+        ["web", "<none>", "server,writer"],
+    ]
+    wrong = pods.cli("get", "pods", "-o", "custom-columns=NAME", check=False)
+    check_error(wrong, 2, "'NAME' is no column")
+
+
 # ---- describe and events ----
 
 
@@ -263,6 +337,16 @@ def test_wait_for_conditions(pods: Instance) -> None:
         "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}=3",
     )
     pods.cli("wait", "pods", "-l", "app=job", "--for=condition=ready=false")
+
+
+def test_wait_for_what_is_not_there_yet(pods: Instance) -> None:
+    with Running(pods, "wait", "pod/late", "--for=create", "--timeout=60s") as wait:
+        create(pods, pod("late", shell()))
+        assert wait.end() == 0, wait.err
+    pods.cli("wait", "pod/late", "--for=jsonpath={.status.podIP}")
+    ready = '{.status.conditions[?(@.type=="Ready")].status}'
+    pods.cli("wait", "pod/late", f"--for=jsonpath={ready}=True")
+    pods.delete("late")
 
 
 def test_wait_that_is_not_met_times_out(pods: Instance) -> None:

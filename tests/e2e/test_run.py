@@ -122,6 +122,23 @@ def test_detached_prints_name_and_address_when_running(shared_instance: Instance
     shared_instance.delete("d1", "d2")
 
 
+def test_wait_ready_returns_when_the_pod_is_ready(shared_instance: Instance) -> None:
+    probe = {"exec": {"command": ["test", "-e", "/ready"]}, "periodSeconds": 1}
+    text = "sleep 1; touch /ready; sleep 1000"
+    waits = pod("r1", shell(text, readinessProbe=probe))
+    done = shared_instance.cli("run", "--wait=ready", "-", input=manifest(waits))
+    assert done.stdout.startswith("r1  10.")
+    conditions = {c["type"]: c["status"] for c in shared_instance.pod("r1")["status"]["conditions"]}
+    assert conditions["Ready"] == "True"
+    shared_instance.delete("r1")
+    failing = manifest(pod("r2", shell("exit 4", readinessProbe=probe)))
+    assert (
+        shared_instance.cli("run", "--wait=ready", "-", input=failing, check=False).returncode == 4
+    )
+    check_error(shared_instance.cli("run", "--wait=soon", "x", check=False), 2, "'soon'")
+    check_error(shared_instance.cli("run", "--wait=ready", "--rm", "x", check=False), 2, "--rm")
+
+
 def test_detached_pod_that_fails_at_once_is_told(shared_instance: Instance) -> None:
     wrong = shell()
     wrong["command"] = ["/no/such/program"]

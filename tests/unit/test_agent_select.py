@@ -144,6 +144,18 @@ def pod(phase: str = "Running", ready: str = "True") -> dict[str, Any]:
         ("jsonpath={.metadata.labels['a.b/c']}=x", pod(), True),
         ("jsonpath={.status.phase}=Running", None, False),
         ("jsonpath={.spec.containers[0].name.x}=y", pod(), False),
+        ("jsonpath=.status.phase=Running", pod(), True),
+        ("jsonpath={status.phase}=Running", pod(), True),
+        ('jsonpath={.status.conditions[?(@.type=="Ready")].status}=True', pod(), True),
+        (
+            'jsonpath={.status.conditions[?(@.type=="Ready")].status}=True',
+            pod(ready="False"),
+            False,
+        ),
+        ('jsonpath={.status.conditions[?(@.type=="Other")]}', pod(), False),
+        ("jsonpath={.spec.containers[*].name}=app", pod(), True),
+        ("jsonpath={..restartCount}=2", pod(), True),
+        ("jsonpath={.metadata.labels.a\\.b/c}=x", pod(), True),
     ],
 )
 def test_conditions(text: str, data: dict[str, Any] | None, expected: bool) -> None:
@@ -159,15 +171,22 @@ def test_conditions(text: str, data: dict[str, Any] | None, expected: bool) -> N
         "condition",
         "condition=",
         "jsonpath=",
-        "jsonpath=.status.phase",
         "jsonpath={}=x",
-        "jsonpath={status}=x",
-        "jsonpath={.a[*]}=x",
-        "jsonpath={..a}=x",
-        "jsonpath={.a[?(@.b)]}=x",
+        "jsonpath={.a",
+        "jsonpath={.a}x",
+        "jsonpath={.a[}",
+        "jsonpath={.a[1:2:0]}",
+        "jsonpath={.a[?(@.b]}=x",
+        "jsonpath=" + "[?(@" * 5000,
         "delete=now",
     ],
 )
 def test_what_cannot_be_waited_for(text: str) -> None:
     with pytest.raises(UsageError, match="cannot wait for"):
         condition(text)
+
+
+def test_a_wait_for_several_values_is_refused() -> None:
+    holds = condition("jsonpath={.spec}=x")
+    with pytest.raises(UsageError, match="more than one value"):
+        holds(pod())

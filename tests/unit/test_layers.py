@@ -30,6 +30,7 @@ LAYERS = {
     "errors": -1,
     "kinds": -1,
     "suffix": -1,
+    "jsonpath": 0,
     "": -2,  # minipod/__init__.py: the version
 }
 # The bottom of the packages knows the errors, but no instance.
@@ -210,7 +211,7 @@ def foreign(found: Iterator[Import]) -> list[str]:
     return [
         f"{item.where}: {item.module}"
         for item in found
-        if item.package in ("", "errors", "config", "kinds", "suffix")
+        if item.package in ("", "errors", "config", "kinds", "suffix", "jsonpath")
         and item.target is None
         and item.module.split(".")[0] not in sys.stdlib_module_names
     ]
