@@ -283,7 +283,7 @@ def test_names_are_completed(agent: FakeAgent) -> None:
     assert offered("minipod exec web-1 -c m") == ["main"]
     assert offered("minipod get pods -n o") == ["other"]
     assert offered("minipod image rm ap") == ["app:1"]
-    assert offered("minipod get pods -o js") == ["json"]
+    assert offered("minipod get pods -o js") == ["json", "jsonpath="]
     agent.requests.clear()
     offered("minipod -n demo logs we")
     assert agent.requests[0]["namespace"] == "demo"
