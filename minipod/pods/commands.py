@@ -92,11 +92,13 @@ class Output:
     @contextlib.contextmanager
     def fds(self) -> Iterator[tuple[int, int, int]]:
         """Return stdin, stdout and stderr for the command; ours are closed at the end of the block."""
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        # An empty pipe, not our /dev/null: the container's root could chmod the host's device that it has open.
+        empty, nobody = os.pipe2(os.O_CLOEXEC)
+        os.close(nobody)
         try:
-            yield null, self._write, self._write
+            yield empty, self._write, self._write
         finally:
-            os.close(null)
+            os.close(empty)
             os.close(self._write)
             self._write = -1
 

@@ -297,6 +297,18 @@ def test_an_exec_probe_runs_as_the_container_does_and_is_killed_in_time(pods: In
     assert run(pods, "p", "ps", "-o", "args").count("sleep 77") == 0
 
 
+def test_commands_of_the_agent_hold_nothing_of_the_host_open(pods: Instance) -> None:
+    # Of a device of the host that it has open, the container's root could change the mode: /proc/self/fd/0.
+    look = "for i in 0 2; do readlink /proc/self/fd/$i; done > /tmp/$0; cat >> /tmp/$0"
+    probe = {"exec": {"command": ["sh", "-c", look, "probe"]}, **FAST}
+    hooks = {"postStart": {"exec": {"command": ["sh", "-c", look, "hook"]}}}
+    node.create(pods, pod("p", node.FOREVER, readinessProbe=probe, lifecycle=hooks))
+    node.wait_for(pods, "p", is_ready)
+    for name in ("probe", "hook"):
+        fds = run(pods, "p", "cat", f"/tmp/{name}").splitlines()
+        assert [fd.partition("[")[0] for fd in fds] == ["pipe:"] * 2, name
+
+
 def test_a_command_that_is_not_there_counts_neither_way(pods: Instance) -> None:
     probe = {"exec": {"command": ["/no/such"]}, **FAST}
     node.create(pods, pod("p", node.FOREVER, livenessProbe=probe, readinessProbe=probe))
