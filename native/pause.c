@@ -4,7 +4,7 @@
  * namespaces (and is pid 1 of a shared PID namespace), on a root that holds only the pod's own mounts, as user 65535
  * with no capability. It does nothing but stay, and reap the orphans of a shared PID namespace.
  *
- * Exit codes: 0 ended by SIGTERM or SIGINT, 2 the signal set-up failed, 3 waiting failed.
+ * Exit codes: 0 ended by SIGTERM or SIGINT, 2 the set-up failed, 3 waiting failed.
  */
 #define _GNU_SOURCE 1
 #include <errno.h>
@@ -19,6 +19,9 @@ int main(void) {
   /* Masked before anything else: a signal that comes early waits instead of killing the pod. */
   sigfillset(&set);
   if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) return 2;
+  /* A container of a shared PID namespace that runs as our user must not trace us, nor reach through /proc/1/root what
+   * is mounted for its neighbours. exec has made us dumpable; containers come only after us. */
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) return 2;
   /* We were executed from a memfd, whose name would be ours. */
   prctl(PR_SET_NAME, "minipod-pause");
   sigemptyset(&set);

@@ -143,7 +143,7 @@ def test_a_container_cannot_signal_another(pods: Instance) -> None:
 @pytest.fixture(scope="module")
 def together(shared_instance: Instance, images: Images) -> Iterator[Instance]:
     """Pod ``together``: two containers of one PID namespace, and one whose user is the pause process's."""
-    shared_instance.load(images.probe("pauseuser", {"User": "65535"}))
+    shared_instance.load(images.probe("pauseuser", {"User": "65535:65535"}))
     held = ["report", "hold"]
     shared_instance.start_pod(
         "together",
