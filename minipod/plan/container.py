@@ -199,6 +199,7 @@ def _finish(
             candidates=candidates(words[0], env.get("PATH", PATH)),
             argv=words,
             env=tuple(f"{name}={value}" for name, value in env.items()),
+            written=argv(container, run.entrypoint, run.cmd, {}),
             source=f"{at}.command" if container.command else f"{at}.image",
         ),
     ]

@@ -73,8 +73,9 @@ def sub_path(mount: VolumeMount, env: Mapping[str, str], at: str) -> str:
             )
     path = expand(mount.sub_path_expr, env)
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        # Without the values, which may be secret.
         raise SubPathError(
-            f"{at}.subPathExpr: {path!r} is not a path inside the volume",
+            f"{at}.subPathExpr: what {mount.sub_path_expr!r} gives is not a path inside the volume",
             "it must be relative and without ..",
         )
     return path
@@ -142,6 +143,7 @@ def _open(
         attributes=(*(() if recursive else read_only), *mount.bind_mount_options),
         recursive_attributes=read_only if recursive else (),
         inside=sub_path(mount, env, source),
+        written=mount.sub_path_expr,
         propagation=_PROPAGATION.get(mount.mount_propagation or "", "private"),
         users=users,
         source=source,

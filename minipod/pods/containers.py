@@ -131,7 +131,7 @@ class Containers:
         await self._discard_previous(record, shim)
         try:
             env = await environment.gather(core, container)
-        except CannotCreate as error:
+        except MinipodError as error:
             self._cannot_create(record, error)
             return
         if core.deleting or order.is_ending(core.pod, core.record):

@@ -19,7 +19,7 @@ from minipod.api import ConfigMap, Container, Pod, Secret, StoredObject
 from minipod.api.amounts import Amounts
 from minipod.api.objects import EnvVar, FileKeySelector
 from minipod.api.objects.config import contents
-from minipod.plan.command import expand
+from minipod.plan.command import Room, expand
 from minipod.plan.resources import allocatable
 from minipod.plan.volumes import in_sandbox
 from minipod.pods.core import PodCore
@@ -69,6 +69,7 @@ def container_env(pod: Pod, container: Container, sources: Sources) -> Env:
 
     Raises:
         NotConfigured: something that is referred to, and is not optional, is not there.
+        TooLong: no program could be given them.
     """
     return _Reader(pod, container, sources).all()
 
@@ -79,11 +80,16 @@ def planned_env(pod: Pod, container: Container, sources: Sources) -> Env:
 
 
 def prepared_env(pod: Pod, container: Container) -> Env:
-    """Return the variables whose values the manifest itself says; for what is decided before anything is made."""
+    """Return the variables whose values the manifest itself says; for what is decided before anything is made.
+
+    Raises:
+        TooLong: no program could be given them.
+    """
     result: Env = {}
+    room = Room()
     for variable in container.env:
         if variable.value_from is None:
-            result[variable.name] = expand(variable.value, result)
+            result[variable.name] = room.take(expand(variable.value, result))
     return result
 
 
@@ -95,16 +101,18 @@ class _Reader:
 
     def all(self) -> Env:
         result: Env = {}
+        room = Room()
         for source in self._container.env_from:
             for kind, ref in (("ConfigMap", source.config_map_ref), ("Secret", source.secret_ref)):
                 if ref is not None:
                     values = self._object(kind, ref.name, bool(ref.optional)) or {}
                     # In the order of the keys, so that an environment is the same each time.
-                    result |= {source.prefix + k: _text(k, values[k]) for k in sorted(values)}
+                    for key in sorted(values):
+                        result[source.prefix + key] = room.take(_text(key, values[key]))
         for variable in self._container.env:
             value = self._value(variable, result)
             if value is not None:
-                result[variable.name] = value
+                result[variable.name] = room.take(value)
         return result
 
     def _value(self, variable: EnvVar, known: Env) -> str | None:
@@ -202,6 +210,7 @@ async def gather(core: PodCore, container: Container) -> Env:
     Raises:
         NotConfigured: something that is referred to is not there.
         CannotCreate: they cannot be written down.
+        TooLong: no program could be given them.
     """
     tools = core.tools
     own = core.record.address

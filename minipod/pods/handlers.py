@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from minipod.api import Container, HTTPGetAction, LifecycleHandler, Probe
 from minipod.errors import MinipodError
-from minipod.plan.command import expand
+from minipod.plan.command import Room, expand
 from minipod.pods.commands import Commands, Output
 from minipod.pods.probes import Outcome, Verdict, duration, grpc, http, tcp
 from minipod.pods.probes.channel import ConnectError, PlainHTTPError, join_host_port
@@ -52,7 +52,8 @@ class Handlers:
         if probe.exec and output:
             # Kubernetes expands what the manifest itself gives, and nothing else, in probes only.
             given = {variable.name: variable.value or "" for variable in container.env}
-            command = tuple(expand(word, given) for word in probe.exec.command)
+            room = Room()
+            command = tuple(room.take(expand(word, given)) for word in probe.exec.command)
             code = await self._commands.run(container.name, command, output)
             text = output.text()
             return Outcome(Verdict.SUCCESS, text) if code == 0 else failure(text.rstrip("\n"))

@@ -25,6 +25,11 @@ _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
         s.Exec,
         errno.ENOEXEC,
     ): "the file is no program for this machine: check the image's architecture or the #! line",
+    **dict.fromkeys(
+        ((s.Exec, errno.E2BIG), (s.Launch, errno.EMSGSIZE)),
+        "one argument or variable may have 128 KiB, all together a few MiB: "
+        "use a configMap or secret volume for what is longer",
+    ),
     (
         s.OpenTree,
         errno.ENOENT,
@@ -69,6 +74,7 @@ _REMEDIES: dict[tuple[type[s.Step] | None, int], str] = {
     (None, errno.EMFILE): "raise the agent's limit of open files",
 }
 
+_MAX_TOLD = 500  # characters of a step; an event's message has 1,024
 
 _INSIDE = {
     errno.ENOENT: "a symbolic link of the volume leads nowhere inside the volume: check subPath",
@@ -105,7 +111,7 @@ def host_step_failed(
     number = error.errno or 0
     path = f" {error.filename}" if error.filename else ""
     why = f"{errno.errorcode.get(number, number)}:{path} {error.strerror}" if number else str(error)
-    done = f"launch {step.key}" if isinstance(step, s.Launch) else s.one_line(step.describe())
+    done = f"launch {step.key}" if isinstance(step, s.Launch) else _told(step)
     what = f"{whose}: {done}: {why}{_origin(step, lines, source)}"
     return StepFailed(what, remedy(step, number))
 
@@ -130,9 +136,15 @@ def launch_failed(
             "raise resources.limits.memory" if how == "SIGKILL" else "",
         )
     step = launch.steps[error.step]
-    done = s.one_line(step.describe() + _element(step, error.detail))
+    done = _told(step, _element(step, error.detail))
     what = f"{whose}: step {error.step + 1} ({done}): {words}"
     return StepFailed(what + _origin(step, lines, source), remedy(step, error.errno))
+
+
+def _told(step: s.Step, element: str = "") -> str:
+    """Say what a step does, for an event or a status: without values that may be secret, and not endlessly."""
+    words = step.told()
+    return s.one_line((words if len(words) <= _MAX_TOLD else f"{words[:_MAX_TOLD]}…") + element)
 
 
 def _element(step: s.Step, detail: int) -> str:

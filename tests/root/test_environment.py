@@ -312,6 +312,60 @@ def test_a_link_in_a_volume_is_not_followed(here: Instance) -> None:
     )
 
 
+def test_no_secret_is_told_of_what_fails(here: Instance) -> None:
+    variables = [
+        {"name": "X", **source(secretKeyRef={"name": "s", "key": "x"})},
+        {"name": "UP", **source(secretKeyRef={"name": "s", "key": "up"})},
+    ]
+    volume = [{"name": "v", "emptyDir": {}}]
+
+    def failing(name: str, path: str, *command: str) -> Json:
+        mounts = [{"name": "v", "mountPath": "/v", "subPathExpr": path}]
+        one = {"name": "c", "env": variables, "command": list(command), "volumeMounts": mounts}
+        return node.manifest(name, containers=[one], volumes=volume)
+
+    node.create(
+        here,
+        secret("s", x="hunter-2", up="../hunter-2"),
+        failing("program", "a", "$(X)"),
+        failing("outside", "$(UP)", "true"),
+        failing("long", "a/$(X)" + "b" * 255, "true"),
+        failing("argument", "a", "/none", "$(X)"),
+    )
+    for name in ("program", "outside", "long", "argument"):
+        node.wait_for(
+            here, name, lambda p: bool(node.container(p)["state"].get("waiting", {}).get("message"))
+        )
+        told = [json.dumps(node.pods(here)[name]["status"]), *node.events(here, name)]
+        assert any("Error: " in words for words in told), told
+        assert "hunter-2" not in "".join(told)
+    assert "hunter-2" not in Path(here.config.root_dir, "agent.log").read_text()
+
+
+def test_what_no_program_can_be_given(here: Instance) -> None:
+    # Each variable is twice the one before: the 40th would have 2^50 bytes.
+    bomb = [{"name": "V0", "value": "x" * 1024}]
+    bomb += [{"name": f"V{i}", "value": f"$(V{i - 1})" * 2} for i in range(1, 40)]
+    every = {"name": "c", "command": SHOW, "envFrom": [{"configMapRef": {"name": "c"}}]}
+    node.create(
+        here,
+        config_map("c", A="x" * 1_000_000),
+        pod(bomb),
+        node.manifest("q", containers=[every]),
+    )
+
+    def fails(data: Json) -> bool:
+        return bool(node.container(data)["state"].get("waiting", {}).get("message"))
+
+    found = node.wait_for(here, "p", fails)
+    waiting = node.container(found)["state"]["waiting"]
+    assert waiting["reason"] == "CreateContainerError"
+    assert "'$(V7)$(V7)' has more than 131072 bytes" in waiting["message"]
+    node.wait_for(here, "q", lambda p: node.container(p)["restartCount"] > 0 or fails(p))
+    (why,) = (event for event in node.events(here, "q") if "E2BIG" in event)
+    assert "use a configMap or secret volume" in why
+
+
 def test_a_plan_shows_no_secret(here: Instance) -> None:
     variables = [{"name": "X", **source(secretKeyRef={"name": "s", "key": "x"})}]
     text = "\n---\n".join(json.dumps(each) for each in (pod(variables), secret("s", x="hunter-2")))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minipod.api import Container
-from minipod.plan.command import argv, candidates, environment, expand
+from minipod.plan.command import MAX_WORD, MAX_WORDS, TooLong, argv, candidates, environment, expand
 from tests.unit.test_plan_checker import run
 
 VARIABLES = {"VAR_A": "A", "VAR_B": "B", "VAR_C": "C", "VAR_REF": "$(VAR_A)", "VAR_EMPTY": ""}
@@ -180,3 +180,18 @@ def test_defaults_of_the_runtime() -> None:
 )
 def test_candidates(program: str, path: str, expected: tuple[str, ...]) -> None:
     assert candidates(program, path) == expected
+
+
+def test_words_that_grow_without_end() -> None:
+    variables = {"A": "x" * (MAX_WORD // 2)}
+    assert len(expand("$(A)$(A)", variables)) == MAX_WORD
+    with pytest.raises(TooLong, match="has more than 131072 bytes"):
+        expand("$(A)$(A)." * 100_000, variables)
+
+
+def test_all_words_together_have_an_end() -> None:
+    env = {"A": "x" * MAX_WORD}
+    fitting = MAX_WORDS // MAX_WORD
+    assert len(argv(Container(name="c", args=["$(A)"] * fitting), (), (), env)) == fitting
+    with pytest.raises(TooLong, match="together"):
+        argv(Container(name="c", command=["true"], args=["$(A)"] * fitting), (), (), env)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from minipod.api import (
@@ -77,13 +79,14 @@ def test_sub_path_expr(text: str, path: str) -> None:
     [
         ("$(NONE)", "at.subPathExpr: the container has no variable NONE"),
         ("x/$$$(NONE)", "the container has no variable NONE"),
-        ("$(ABSOLUTE)", "'/etc' is not a path inside the volume"),
-        ("x/$(UP)", "'x/../y' is not a path inside the volume"),
+        # The values are not shown: they may be secret.
+        ("$(ABSOLUTE)", "what '$(ABSOLUTE)' gives is not a path inside the volume"),
+        ("x/$(UP)", "what 'x/$(UP)' gives is not a path inside the volume"),
     ],
 )
 def test_sub_path_expr_that_is_refused(text: str, words: str) -> None:
     mount = VolumeMount("v", "/v", sub_path_expr=text)
-    with pytest.raises(MinipodError, match=words.replace("(", r"\(")):
+    with pytest.raises(MinipodError, match=re.escape(words)):
         sub_path(mount, {"ABSOLUTE": "/etc", "UP": "../y"}, "at")
 
 

@@ -24,6 +24,7 @@ from minipod.api.objects import (
     SecretKeySelector,
 )
 from minipod.api.quantity import parse_quantity
+from minipod.plan.command import TooLong
 from minipod.pods.downward import Place
 from minipod.pods.envfile import MAX_FILE, find_key, read_below
 from minipod.pods.environment import (
@@ -106,6 +107,30 @@ def test_variables_see_those_before_them() -> None:
     }
     assert container_env(pod(container), container, SOURCES) == wanted
     assert prepared_env(pod(container), container) == wanted
+
+
+def test_variables_that_grow_without_end() -> None:
+    doubled = [
+        EnvVar("V0", "x" * 1024),
+        *(EnvVar(f"V{i}", f"$(V{i - 1})" * 2) for i in range(1, 40)),
+    ]
+    many = [EnvVar("A", "x" * 100_000), *(EnvVar(f"V{i}", "$(A)") for i in range(100))]
+    for variables in (doubled, many):
+        container = Container(name="c", env=variables)
+        with pytest.raises(TooLong):
+            container_env(pod(container), container, SOURCES)
+        with pytest.raises(TooLong):
+            prepared_env(pod(container), container)
+
+
+def test_envfrom_that_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTS, ("ConfigMap", "big"), ConfigMap(data={"A": "x" * 1_000_000}))
+    sources = [
+        EnvFromSource(prefix=f"P{i}", config_map_ref=ConfigMapEnvSource(name="big"))
+        for i in range(100)
+    ]
+    with pytest.raises(TooLong, match="together"):
+        env(env_from=sources)
 
 
 def test_envfrom_comes_first_and_the_later_source_wins() -> None:

@@ -40,6 +40,10 @@ class Step(ABC):
     def describe(self) -> str:
         """Say in one line what the step does, in the words of the field."""
 
+    def told(self) -> str:
+        """Say it for an event, a status or a log, in which no value of a variable may stand: it may be secret."""
+        return self.describe()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceStep(Step):

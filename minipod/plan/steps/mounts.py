@@ -102,7 +102,7 @@ class OpenTree(NamespaceStep):
     *root* is the slot below which *path* lies, or -1 for the process's own root. *type* is checked on the same fd.
     *inside* is a path in it that is taken instead, resolved without ever leaving it, and made when missing.
     *recursive_attributes* are set on the mounts below, too. *users* is the slot of a user namespace in which its ids
-    are shown (not those of mounts below).
+    are shown (not those of mounts below). *written* is what the manifest says for *inside*, when that has variables.
     """
 
     slot: int
@@ -113,10 +113,17 @@ class OpenTree(NamespaceStep):
     attributes: tuple[str, ...] = ()
     recursive_attributes: tuple[str, ...] = ()
     inside: str = ""
+    written: str = ""
     propagation: str = "private"
     users: int = -1
 
     def describe(self) -> str:
+        return self._words(self.inside)
+
+    def told(self) -> str:
+        return self._words(self.written or self.inside)
+
+    def _words(self, path: str) -> str:
         what = [
             "rbind" if self.recursive else "bind",
             *self.attributes,
@@ -126,7 +133,7 @@ class OpenTree(NamespaceStep):
             what.append("idmap")
         if self.propagation != "private":
             what.append(f"r{self.propagation}")
-        inside = f", in it {self.inside}" if self.inside else ""
+        inside = f", in it {path}" if path else ""
         return f"open_tree {self.path}{inside} ({','.join(what)})"
 
     def record(self) -> Record:

@@ -122,16 +122,27 @@ class CloseRange(NamespaceStep):
         return Record("CLOSE_RANGE")
 
 
+def _execve(words: tuple[str, ...]) -> str:
+    return f"execve {' '.join(shown(word) for word in words)}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exec(NamespaceStep):
-    """Become the container's program: the first of *candidates* that can be executed."""
+    """Become the container's program: the first of *candidates* that can be executed.
+
+    *written* is *argv* with its variables not replaced, where it has some.
+    """
 
     candidates: tuple[str, ...]
     argv: tuple[str, ...]
     env: tuple[str, ...] = field(repr=False)
+    written: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        return f"execve {' '.join(shown(word) for word in self.argv)}"
+        return _execve(self.argv)
+
+    def told(self) -> str:
+        return _execve(self.written or self.argv)
 
     def record(self) -> Record:
         strings = (self.candidates, self.argv, self.env)
