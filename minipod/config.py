@@ -15,6 +15,9 @@ from pathlib import Path
 
 from minipod.errors import UsageError
 
+HELPER_ENV = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
+"""The environment of the host's programs that we run: nothing of whoever started the agent steers them."""
+
 DEFAULT_FILE = "/etc/minipod/config.toml"
 
 

@@ -13,9 +13,10 @@ import os
 import re
 import shutil
 
+from minipod.config import HELPER_ENV
 from minipod.errors import MinipodError
 
-_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
+_PATH = HELPER_ENV["PATH"]
 _ERROR = re.compile(r"^[^:\n]*:(?P<line>\d+):[\d-]+: Error: (?P<message>.*)$", re.MULTILINE)
 
 
@@ -68,7 +69,7 @@ async def apply(text: str) -> None:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
         cwd="/",
-        env={"PATH": _PATH, "LC_ALL": "C"},
+        env=HELPER_ENV,
     )
     _, output = await process.communicate(text.encode())
     if process.returncode != 0:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from minipod.api import SecurityContext
+from minipod.config import HELPER_ENV
 from minipod.errors import MinipodError
 
 DEFAULT = "minipod-default"
@@ -107,6 +108,7 @@ def _load_default() -> None:
             text=True,
             check=False,
             cwd="/",
+            env=HELPER_ENV,
             timeout=30,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -8,6 +8,8 @@ import os
 import re
 from dataclasses import dataclass
 
+from minipod.config import HELPER_ENV
+
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -51,5 +53,6 @@ async def unmount_below(path: str) -> None:
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             cwd="/",
+            env=HELPER_ENV,
         )
         await process.wait()

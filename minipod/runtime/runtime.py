@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from minipod.config import HELPER_ENV
 from minipod.errors import MinipodError
 from minipod.network import Network, PodLink
 from minipod.plan import steps as s
@@ -263,7 +264,11 @@ async def remove_tree(path: str) -> None:
         return
     await unmount_below(path)
     remover = await asyncio.create_subprocess_exec(
-        "rm", "-rf", "--one-file-system", "--", path, stderr=asyncio.subprocess.PIPE
+        *("rm", "-rf", "--one-file-system", "--", path),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        cwd="/",
+        env=HELPER_ENV,
     )
     _, stderr = await remover.communicate()
     if remover.returncode:

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from minipod.config import HELPER_ENV
+
 
 async def disk_usage(paths: Sequence[str]) -> dict[str, int]:
     """Return the bytes that each of *paths* and all below it take up on their own filesystem.
@@ -28,6 +30,7 @@ async def disk_usage(paths: Sequence[str]) -> dict[str, int]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         cwd="/",
+        env=HELPER_ENV,
     )
     try:
         output, _ = await du.communicate()
