@@ -81,8 +81,9 @@ def _is_right(found: os.stat_result, gid: int) -> bool:
 def _walk(top: int) -> Iterator[tuple[int, str]]:
     """Yield every entry below *top* as (fd of its directory, name), entries of a directory before itself.
 
-    With one fd at a time, however deep a hostile tree is. The way back up is by ``..``, and only to the directory
-    that we came from: who moves one away while we are in it gets an error.
+    With one or two fds at a time, however deep a hostile tree is, and without a list of its files, however many there
+    are. The way back up is by ``..``, and only to the directory that we came from: who moves one away while we are in
+    it gets an error.
 
     Raises:
         OSError: a directory could not be read, or was moved meanwhile (``ESTALE``).
@@ -91,8 +92,10 @@ def _walk(top: int) -> Iterator[tuple[int, str]]:
         return
     current = os.open(".", _LIST, dir_fd=top)
     try:
-        # Each level: what it is, the names that are left in it, its own name in the level above.
-        levels = [(_identity(current), os.listdir(current), "")]
+        # Each level: what it is, the directories that are left in it, its own name in the level above.
+        levels: list[tuple[tuple[int, int], list[str], str]] = [(_identity(current), [], "")]
+        for name in _files(current, levels[0][1]):
+            yield current, name
         while True:
             _, names, own = levels[-1]
             if names:
@@ -100,10 +103,12 @@ def _walk(top: int) -> Iterator[tuple[int, str]]:
                 below = _enter(current, name, levels[0][0][0])
                 if below < 0:
                     yield current, name
-                else:
-                    levels.append((_identity(below), os.listdir(below), name))
-                    os.close(current)
-                    current = below
+                    continue
+                os.close(current)
+                current = below
+                levels.append((_identity(current), [], name))
+                for name in _files(current, levels[-1][1]):
+                    yield current, name
                 continue
             levels.pop()
             if not levels:
@@ -116,6 +121,16 @@ def _walk(top: int) -> Iterator[tuple[int, str]]:
             yield current, own
     finally:
         os.close(current)
+
+
+def _files(directory: int, directories: list[str]) -> Iterator[str]:
+    """Yield the names in *directory* but those of directories, which *directories* gets."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.name)
+            else:
+                yield entry.name
 
 
 def _identity(fd: int) -> tuple[int, int]:
