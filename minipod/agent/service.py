@@ -189,6 +189,9 @@ class _Planned:
         )
 
 
+_TURN = 64  # lines that are sent before others have their turn
+
+
 class _LogSender:
     """Sends one request's log lines."""
 
@@ -197,6 +200,7 @@ class _LogSender:
         self._worker = worker
         request = call.request
         tail = request.get("tail")
+        self._sent = 0
         self._tail = None if tail is None or tail < 0 else int(tail)
         self._since = 0.0
         if request.get("sinceSeconds") is not None:
@@ -209,9 +213,9 @@ class _LogSender:
                     f"since-time {request['sinceTime']!r} is no RFC 3339 time"
                 ) from error
 
-    def _select(self, lines: Iterator[logs.Line]) -> list[logs.Line]:
+    def _select(self, lines: Iterator[logs.Line]) -> Iterator[logs.Line]:
         recent = (line for line in lines if not self._since or logs.epoch(line.time) >= self._since)
-        return list(recent) if self._tail is None else logs.last(recent, self._tail)
+        return recent if self._tail is None else iter(logs.last(recent, self._tail))
 
     def _path(self, name: str, attempt: int) -> str:
         return f"{self._worker.log_dir}/{name}/{attempt}.log"
@@ -226,6 +230,10 @@ class _LogSender:
             "partial": line.partial,
         }
         await self._call.event({"log": data})
+        # A client that reads fast never makes us wait, and a log may have a million lines: let others do their work.
+        self._sent += 1
+        if not self._sent % _TURN:
+            await asyncio.sleep(0)
 
     async def send(self, name: str) -> None:
         """Send what is there."""
@@ -241,7 +249,9 @@ class _LogSender:
                 f"container {name} of pod {self._worker.name} has not started yet",
                 f"see minipod describe pod {self._worker.pod.metadata.name}",
             )
-        for line in self._select(logs.read(self._path(name, attempt))):
+        # In a thread: to find the last lines, all are read.
+        lines = await asyncio.to_thread(self._select, logs.read(self._path(name, attempt)))
+        for line in lines:
             await self._line(name, line)
 
     async def follow(self, name: str) -> None:
@@ -283,7 +293,7 @@ class _LogSender:
 
         watcher = asyncio.ensure_future(watch())
         try:
-            skip = self._select if first else list
+            skip = self._select if first else iter
             async with contextlib.aclosing(
                 logs.follow(self._path(name, attempt), skip, ended)
             ) as lines:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
@@ -174,7 +174,7 @@ class Follower:
 
 
 async def follow(
-    path: str, skip: Callable[[Iterator[Line]], list[Line]], ended: asyncio.Event
+    path: str, skip: Callable[[Iterator[Line]], Iterable[Line]], ended: asyncio.Event
 ) -> AsyncGenerator[Line, None]:
     """Yield a log's lines: what *skip* leaves of those that are there, then new ones until *ended* is set.
 
