@@ -85,6 +85,7 @@ def attach_when_running(
 ) -> int:
     """Wait until a container that was added to a pod runs, and connect with it; one that has ended shows its output."""
     from minipod.cli.client import call
+    from minipod.cli.loglines import LogWriter
     from minipod.errors import MinipodError
 
     request = {
@@ -108,12 +109,12 @@ def attach_when_running(
             # It ended just now: what it wrote is in its log.
             pass
     logs = {"verb": "logs", "namespace": namespace, "pod": pod, "container": container}
+    writer = LogWriter(split=True)
     with call(config, {**logs, "follow": True}) as answer:
         for event in answer:
-            line = event.get("log")
-            if line:
-                stream = sys.stderr if line.get("stream") == "stderr" else sys.stdout
-                stream.write(line["text"] + ("" if line["partial"] else "\n"))
+            if line := event.get("log"):
+                writer.write(line)
+    writer.flush()
     return _exit_code(config, namespace, pod, container)
 
 
