@@ -408,8 +408,8 @@ class Storage:
         if self.is_ours(volume) and requested(claim) > size_of(volume):
             grown = copy.deepcopy(volume)
             grown.spec.capacity["storage"] = claim.spec.resources.requests["storage"]
-            self._make_directory(grown)
             if grown.spec.volume_mode == "Block":
+                self._make_directory(grown)
                 loop.grow(f"{self.directory(grown)}/{BLOCK_FILE}")
             self._objects.put(grown)
             volume = grown
