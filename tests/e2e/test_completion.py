@@ -69,8 +69,8 @@ def complete_bash(instance: Instance, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("minipod r", ["run"]),
-        ("minipod de", ["describe", "delete"]),
+        ("minipod r", ["run", "resize"]),
+        ("minipod de", ["describe", "debug", "delete"]),
         ("minipod get po", ["pods", "pod/alpha", "pod/beta"]),
         ("minipod describe c", ["configmaps"]),
         ("minipod get pods ", ["alpha", "beta"]),
@@ -80,7 +80,7 @@ def complete_bash(instance: Instance, line: str) -> list[str]:
         ("minipod delete pod/b", ["pod/beta"]),
         ("minipod -n other logs ", ["gamma"]),
         ("minipod get pods -n o", ["other"]),
-        ("minipod get pods -o ", ["wide", "json", "yaml", "name"]),
+        ("minipod get pods -o w", ["wide"]),
         ("minipod image inspect l", [TEST_IMAGE]),
         ("minipod agent st", ["status", "stop"]),
         ("minipod wait pod/alpha --for=cond", ["condition=Ready"]),
