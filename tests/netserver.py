@@ -13,6 +13,14 @@ import sys
 from tests.servers import Serve, Service, health
 
 
+class _Some(Service):
+    """A server of gRPC that is healthy when it is asked for the service ``some``, and not otherwise."""
+
+    def answer_to(self, body: bytes) -> bytes:
+        # A HealthCheckRequest: field 1, of length 4, behind gRPC's frame of 5 bytes.
+        return health(1 if body[5:] == b"\x0a\x04some" else 2)
+
+
 async def _https(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
@@ -24,6 +32,7 @@ async def _main(key: str, certificate: str, kind: str, port: str) -> None:
 
     kinds: dict[str, Serve] = {
         "grpc": grpc.serve,
+        "grpc-some": _Some().serve,
         "grpc-tls": grpc.serve,
         "h2c": Service(status="204", headers=(), trailers=(("x", "y"),)).serve,
         "https": _https,

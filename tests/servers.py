@@ -91,13 +91,17 @@ class Service:
                     body += event.data
                 elif isinstance(event, StreamEnded):
                     self.asked.append((headers, body))
-                    self._answer(connection, event.stream_id)
+                    self._answer(connection, event.stream_id, self.answer_to(body))
             writer.write(connection.data_to_send())
 
-    def _answer(self, connection: H2Connection, stream: int) -> None:
+    def answer_to(self, body: bytes) -> bytes:
+        """Return what is answered to a request with this body."""
+        return self.body
+
+    def _answer(self, connection: H2Connection, stream: int, body: bytes) -> None:
         connection.send_headers(stream, [(":status", self.status), *self.headers])
-        if self.body:
-            connection.send_data(stream, self.body, end_stream=not self.trailers)
+        if body:
+            connection.send_data(stream, body, end_stream=not self.trailers)
         if self.trailers:
             connection.send_headers(stream, self.trailers, end_stream=True)
 

@@ -355,6 +355,64 @@ def test_volumes_that_are_kept_for_a_claim(here: Instance, outside: Path) -> Non
     assert get(here, "pvc", "c")["status"]["phase"] == "Pending"
 
 
+@pytest.mark.field("ObjectReference.namespace", "ObjectReference.uid")
+def test_volumes_that_are_kept_for_others(here: Instance, outside: Path) -> None:
+    """A claim of the same name in another namespace, or one that was there before, is another claim."""
+    (outside / "file").touch()
+    for name, other in (("c", {"namespace": "other"}), ("d", {"uid": "before"})):
+        reference = {"name": name, "namespace": "default", **other}
+        apply(here, volume(name, local={"path": str(outside)}, claimRef=reference), claim(name))
+        assert run(here, pod("p", "ls /data", claimed(name))) == ""
+
+
+@pytest.mark.field("PersistentVolumeSpec.persistentVolumeReclaimPolicy")
+def test_what_becomes_of_a_volume_without_its_claim(here: Instance) -> None:
+    paths = {}
+    for name in ("lost", "kept"):
+        apply(here, claim(name))
+        run(here, pod("writer", "echo kept >/data/file", claimed(name)))
+        bound = get(here, "pv", get(here, "pvc", name)["spec"]["volumeName"])
+        paths[name] = Path(bound["spec"]["local"]["path"])
+        if name == "kept":
+            bound["spec"]["persistentVolumeReclaimPolicy"] = "Retain"
+            apply(here, bound)
+    here.cli("delete", "pvc", "lost", "kept")
+    while "lost" in (shown := here.cli("get", "pv").stdout):
+        pass
+    assert "Released" in shown
+    assert not paths["lost"].exists()
+    assert (paths["kept"] / "file").read_text() == "kept\n"
+    here.cli("delete", "pv", bound["metadata"]["name"])
+    shutil.rmtree(paths["kept"])
+
+
+@pytest.mark.field("VolumeResourceRequirements.limits")
+def test_the_most_that_is_wanted(here: Instance) -> None:
+    """It is checked and kept; as in Kubernetes, volumes are chosen without a look at it."""
+    amounts = {"requests": {"storage": "2Gi"}, "limits": {"storage": "3Gi"}}
+    apply(here, claim(resources=amounts))
+    assert get(here, "pvc", "c")["spec"]["resources"] == amounts
+    amounts["limits"] = {"storage": "0"}
+    refused = apply(here, claim("d", resources=amounts), check=False)
+    assert "spec.resources.limits.storage: must be greater than zero" in refused.stderr
+
+
+@pytest.mark.field("PodSecurityContext.fsGroupChangePolicy")
+def test_when_a_claim_changes_its_group(here: Instance) -> None:
+    apply(here, claim())
+    user = {"fsGroup": 4242}
+    script = "chown 0:0 /data/file; ls -ln /data/file"
+
+    def group(policy: str, script: str = "ls -ln /data/file") -> str:
+        made = pod("group", script)
+        made["spec"]["securityContext"] = {**user, "fsGroupChangePolicy": policy}
+        return run(here, made).split()[3]
+
+    assert group("Always", f"touch /data/file; {script}") == "0"
+    assert group("OnRootMismatch") == "0", "the top is right: the rest is not looked at"
+    assert group("Always") == "4242"
+
+
 def test_a_local_volume_that_is_not_there(here: Instance) -> None:
     apply(here, volume(local={"path": "/mpt/none"}), claim(), pod("p", "true"))
     request = {"kind": "events", "names": [], "for": "p", "namespace": "default"}
@@ -403,23 +461,26 @@ def test_a_block_device(here: Instance) -> None:
     assert "not permitted" in run(here, read_only)
 
 
-@pytest.mark.field("PersistentVolumeSpec.volumeMode")
 @pytest.mark.skipif(
     not os.path.exists("/dev/loop-control"), reason="this machine lacks loop devices"
 )
+@pytest.mark.field("PersistentVolumeSpec.volumeMode", "EphemeralContainer.volumeDevices")
 def test_a_block_device_of_the_host(here: Instance, outside: Path) -> None:
-    file = outside / "disk"
-    file.write_bytes(b"of the host\n".ljust(1 << 20, b"\0"))
-    device = subprocess.run(
-        ["losetup", "--find", "--show", file], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    """A claim of another mode does not get it; a container that comes later sees it, too."""
+    (outside / "disk").write_bytes(b"of the host\n".ljust(1 << 20, b"\0"))
+    command = ["losetup", "--find", "--show", str(outside / "disk")]
+    disk = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     try:
-        apply(here, volume(local={"path": device}, volumeMode="Block"), claim(volumeMode="Block"))
+        made = volume(volumeMode="Block", local={"path": disk}, storageClassName="manual")
+        same = {"storageClassName": "manual"}
+        apply(here, made, claim("files", **same), claim("c", volumeMode="Block", **same))
         assert get(here, "pvc", "c")["spec"]["volumeName"] == "v"
-        wanted: Json = {
-            "volumeMounts": [],
-            "volumeDevices": [{"name": "d", "devicePath": "/dev/xvda"}],
-        }
-        assert run(here, pod("p", "head -n 1 /dev/xvda", **wanted)) == "of the host\n"
+        device: Json = {"volumeDevices": [{"name": "d", "devicePath": "/dev/xvda"}]}
+        apply(here, pod("p", "head -n 1 /dev/xvda; sleep 1000", volumeMounts=[], **device))
+        assert here.first_line("p") == "of the host"
+        late = {"name": "late", "image": TEST_IMAGE, "command": ["head", "-n", "1", "/dev/xvda"]}
+        here.call("debug", {"pod": "p", "container": json.dumps({**late, **device})})
+        assert here.first_line("p", "late") == "of the host"
+        here.delete("p")
     finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
+        subprocess.run(["losetup", "--detach", disk], check=True)

@@ -45,6 +45,7 @@ def test_debug_in_the_background(web: Instance) -> None:
     assert named.stderr.startswith("Defaulting debug container name to debugger-")
 
 
+@pytest.mark.field("EphemeralContainer.stdin", "EphemeralContainer.stdinOnce")
 def test_debug_with_streams(web: Instance) -> None:
     command = ("--", "sh", "-c", "cat; ps -o comm; echo oops >&2; exit 3")
     done = web.cli(
@@ -55,6 +56,7 @@ def test_debug_with_streams(web: Instance) -> None:
     assert "oops" in done.stderr
 
 
+@pytest.mark.field("EphemeralContainer.tty")
 def test_debug_on_a_terminal(web: Instance) -> None:
     master, slave = os.openpty()
     process = web.start(

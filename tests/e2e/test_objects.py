@@ -110,3 +110,21 @@ def test_made_from_the_command_line_and_described(here: Instance, tmp_path: Path
     assert "hunter-2" not in shown
     assert "aHVudGVyLTI" not in shown
     assert here.cli("create", "configmap", check=False).returncode == 2
+
+
+@pytest.mark.field("Secret.immutable", "Secret.type")
+def test_a_secrets_type_and_what_is_immutable(here: Instance) -> None:
+    missing = SECRET + "type: kubernetes.io/tls\n"
+    refused = here.cli("apply", "-f", str(here.write("s.yaml", missing)), check=False)
+    assert "a secret of type kubernetes.io/tls needs" in refused.stderr
+    kind = "type: kubernetes.io/basic-auth\n"
+    file = str(here.write("s.yaml", SECRET + kind + "immutable: true\n"))
+    assert here.cli("apply", "-f", file).stdout == "secret/login created\n"
+    row = here.cli("get", "secrets").stdout.splitlines()[1].split()
+    assert row[:3] == ["login", "kubernetes.io/basic-auth", "1"]
+    here.write("s.yaml", SECRET.replace("hunter-2", "x") + kind + "immutable: true\n")
+    refused = here.cli("apply", "-f", file, check=False)
+    assert refused.returncode == 2
+    assert "data: field is immutable when `immutable` is set" in refused.stderr
+    shown = json.loads(here.cli("get", "secret", "login", "-o", "json").stdout)
+    assert shown["data"] == {"password": "aHVudGVyLTI="}

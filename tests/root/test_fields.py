@@ -142,7 +142,11 @@ def test_modes_and_owners_of_files(here: Instance) -> None:
 # ---- images that go -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.field("Container.imagePullPolicy", "ImageVolumeSource.pullPolicy")
+@pytest.mark.field(
+    "Container.imagePullPolicy",
+    "EphemeralContainer.imagePullPolicy",
+    "ImageVolumeSource.pullPolicy",
+)
 def test_whether_a_missing_image_may_be_pulled(here: Instance, test_archive: Path) -> None:
     """The images are there when the pods start and not when they start again."""
     policies = ("Never", "IfNotPresent")
@@ -150,7 +154,10 @@ def test_whether_a_missing_image_may_be_pulled(here: Instance, test_archive: Pat
     for name in names.values():
         with test_archive.open("rb") as file:
             here.call("image", {"op": "load", "name": name}, (file.fileno(),))
+    late = [{"name": "v", "secret": {"secretName": "late"}}]
+    here.create("late", VOLUME, volumes=late)
     for policy, name in names.items():
+        debug(here, "late", policy.lower(), image=name, imagePullPolicy=policy)
         volume = [{"name": "v", "image": {"reference": name, "pullPolicy": policy}}]
         container = {"image": name, "imagePullPolicy": policy}
         here.start_pod(policy.lower(), container, restartPolicy="Always")
@@ -163,16 +170,21 @@ def test_whether_a_missing_image_may_be_pulled(here: Instance, test_archive: Pat
         os.kill(pid, signal.SIGKILL)
         os.kill(pause, signal.SIGKILL)
 
-    def waits_for(words: str) -> Any:
+    apply(here, secret("late"))
+
+    def waits_for(words: str, name: str = "c0") -> Any:
         def holds(pod: Json) -> bool:
-            (status,) = pod["status"]["containerStatuses"]
-            return bool(status["state"].get("waiting", {}).get("reason") == words)
+            found = pod["status"]
+            every = found["containerStatuses"] + found.get("ephemeralContainerStatuses", [])
+            reasons = {s["name"]: s["state"].get("waiting", {}).get("reason") for s in every}
+            return bool(reasons.get(name) == words)
 
         return holds
 
     for policy, words in zip(policies, ("ErrImageNeverPull", "ErrImagePull"), strict=True):
         for name in (policy.lower(), f"{policy.lower()}-volume"):
             here.until(name, waits_for(words))
+        here.until("late", waits_for(words, policy.lower()))
 
 
 # ---- probes ---------------------------------------------------------------------------------------------------
@@ -342,9 +354,9 @@ def test_a_name_that_is_made(here: Instance) -> None:
 # ---- ephemeral containers -------------------------------------------------------------------------------------
 
 
-def debug(instance: Instance, name: str, **fields: Any) -> None:
+def debug(instance: Instance, pod: str, name: str, **fields: Any) -> None:
     container = json.dumps({"name": name, "image": TEST_IMAGE, **fields})
-    instance.call("debug", {"pod": "host", "container": container})
+    instance.call("debug", {"pod": pod, "container": container})
 
 
 @pytest.mark.field(
@@ -360,6 +372,7 @@ def test_what_an_ephemeral_container_says_of_itself(here: Instance) -> None:
     here.start_pod("host", {})
     debug(
         here,
+        "host",
         "dbg",
         args=["/probe", "report", "hold"],
         envFrom=[{"configMapRef": {"name": "c"}}],
@@ -371,10 +384,20 @@ def test_what_an_ephemeral_container_says_of_itself(here: Instance) -> None:
     assert report["ids"]["uid"] == 77
     assert report["cwd"] == "/tmp"
     debug(
-        here, "words", command=["sh", "-c", "echo own >/tmp/end"], terminationMessagePath="/tmp/end"
+        here,
+        "host",
+        "words",
+        command=["sh", "-c", "echo own >/tmp/end"],
+        terminationMessagePath="/tmp/end",
     )
     policy = "FallbackToLogsOnError"
-    debug(here, "log", command=["sh", "-c", "echo log; exit 1"], terminationMessagePolicy=policy)
+    debug(
+        here,
+        "host",
+        "log",
+        command=["sh", "-c", "echo log; exit 1"],
+        terminationMessagePolicy=policy,
+    )
 
     def ended(pod: Json) -> dict[str, str]:
         return {

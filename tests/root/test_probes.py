@@ -343,13 +343,17 @@ def in_network_of(instance: Instance, pod: node.Json, *arguments: str) -> Iterat
 
 
 @pytest.mark.field(
-    "HTTPGetAction.scheme", "HTTPGetAction.protocol", "GRPCAction.port", "GRPCAction.mode"
+    "HTTPGetAction.scheme",
+    "HTTPGetAction.protocol",
+    "GRPCAction.port",
+    "GRPCAction.service",
+    "GRPCAction.mode",
 )
 @pytest.mark.parametrize(
     ("probe", "server"),
     [
         ({"grpc": {"port": 5000}}, ["grpc", "5000"]),
-        ({"grpc": {"port": 5000, "service": "some", "mode": "Plaintext"}}, ["grpc", "5000"]),
+        ({"grpc": {"port": 5000, "service": "some", "mode": "Plaintext"}}, ["grpc-some", "5000"]),
         ({"grpc": {"port": 5000, "mode": "TLS"}}, ["grpc-tls", "5000"]),
         ({"httpGet": {"port": 5000, "scheme": "HTTPS"}}, ["https", "5000"]),
         ({"httpGet": {"port": 5000, "protocol": "HTTP2"}}, ["h2c", "5000"]),

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +480,29 @@ def test_apparmor(shared_instance: Instance) -> None:
         text = shared_instance.probe("armor", "read", f"/proc/{pid}/attr/current")["text"]
         assert text.strip() == "minipod-default (enforce)"
     shared_instance.delete("armor")
+
+
+@pytest.mark.field("PodSecurityContext.appArmorProfile", "AppArmorProfile.localhostProfile")
+@features.requires("apparmor", "tool:apparmor_parser")
+def test_apparmor_of_the_pod_and_of_ones_own(shared_instance: Instance) -> None:
+    name = f"{shared_instance.config.nft_table}-profile"
+    text = f"profile {name} flags=(attach_disconnected) {{ file, network, capability, signal, deny /tmp/x w, }}"
+    subprocess.run(["apparmor_parser", "--replace"], input=text, text=True, check=True)
+    try:
+        shared = {"appArmorProfile": {"type": "Localhost", "localhostProfile": name}}
+        own = {"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}
+        shared_instance.start_pod("profile", {}, own, securityContext=shared)
+        for container, label in (("c0", f"{name} (enforce)"), ("c1", "unconfined")):
+            read = ("read", "/proc/self/attr/current")
+            seen = shared_instance.probe("profile", *read, container=container)["text"]
+            assert seen.strip() == label
+        assert shared_instance.probe("profile", "write", "/tmp/x", "x")["errno"] == errno.EACCES
+        assert shared_instance.probe("profile", "write", "/tmp/x", "x", container="c1") == {
+            "written": 1
+        }
+        shared_instance.delete("profile")
+    finally:
+        subprocess.run(["apparmor_parser", "--remove"], input=text, text=True, check=True)
 
 
 # ---- sysctls --------------------------------------------------------------------------------------------------

@@ -441,6 +441,23 @@ def test_where_claims_are(world: World, tmp_path: Path) -> None:
         place(world.storage, one)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_where_network_volumes_are(world: World, read_only: bool) -> None:
+    from minipod.api import NFSVolumeSource
+
+    source = NFSVolumeSource("server", "/x", read_only=read_only)
+    one = pod("p", Volume("v", nfs=source)).pod
+    assert claims.nfs_of(world.storage, one) == {"v": (source, ())}
+    found = place(world.storage, one).places["v"]
+    assert (found.path, found.in_sandbox, found.read_only) == ("/volumes/v", True, read_only)
+    shared = volume("n", local=None, nfs=source, mount_options=["soft"], storage_class_name="mine")
+    world.objects.put(shared, claim(storage_class_name="mine"))
+    world.run()
+    two = pod("p", uses("c")).pod
+    assert claims.nfs_of(world.storage, two) == {"data": (source, ("soft",))}
+    assert place(world.storage, two).places["data"].read_only is read_only
+
+
 def test_a_server_that_does_not_answer(world: World) -> None:
     from minipod.api import NFSVolumeSource
 
