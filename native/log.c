@@ -7,6 +7,7 @@
 #include "log.h"
 
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -119,6 +120,19 @@ void stream_close(struct stream *stream, struct logfile *log) {
   for (int i = 0; stream->line && i < LOG_COPIES; i++) close_fd(&stream->copies[i]);
   if (stream->line) munmap(stream->line, LOG_LINE);
   *stream = (struct stream){.fd = -1};
+}
+
+int stream_has_room(struct stream *stream) {
+  struct pollfd ends[LOG_COPIES];
+  int room = 0;
+  /* Of a stream that is silent, no write has told us yet that a reader is gone. */
+  for (int i = 0; i < LOG_COPIES; i++) ends[i] = (struct pollfd){.fd = stream->copies[i]};
+  int r = poll(ends, LOG_COPIES, 0);
+  for (int i = 0; i < LOG_COPIES; i++) {
+    if (r > 0 && ends[i].revents) close_fd(&stream->copies[i]);
+    room |= stream->copies[i] < 0;
+  }
+  return room ? 0 : -EUSERS;
 }
 
 int stream_copy(struct stream *stream, int fd) {

@@ -35,6 +35,8 @@ int stream_open(struct stream *stream, int fd, const char *name);
 /* Log what there is of a line that has not ended, and close the fd. */
 void stream_close(struct stream *stream, struct logfile *log);
 
+/* Return 0 when one more copy has a place, else -EUSERS. */
+int stream_has_room(struct stream *stream);
 /* Give fd, which becomes non-blocking, all that is read from now on. Takes it over when it returns 0, not -errno. */
 int stream_copy(struct stream *stream, int fd);
 

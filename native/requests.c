@@ -124,15 +124,17 @@ static int on_signal_request(const struct mp_msg *request) {
 /* Copy what a container writes from now on into the pipes, and answer with the fd that feeds it. */
 static int on_attach(const struct mp_msg *request, int *fds, int count) {
   struct mp_msg message = {.type = MP_OK, .serial = request->serial};
-  int index = proc_find(request->key);
+  int r, index = proc_find(request->key);
   struct proc *p = index < 0 ? NULL : procs[index];
   if (!p || p->entry.state != MP_RUNNING) return -ESRCH;
   if (p->entry.kind != MP_KIND_CONTAINER || count != 2) return -EINVAL;
+  struct stream *streams[2] = {&p->out, &p->err};
+  /* One without an fd it has closed, or a terminal has but the other. Both have a place before either is taken. */
+  for (int i = 0; i < 2; i++)
+    if (streams[i]->fd >= 0 && (r = stream_has_room(streams[i])) < 0) return r;
   for (int i = 0; i < 2; i++) {
-    struct stream *stream = i ? &p->err : &p->out;
-    if (stream->fd < 0) continue; /* it has closed this one, or a terminal has but the other */
-    int r = stream_copy(stream, fds[i]);
-    if (r < 0) return r;
+    if (streams[i]->fd < 0) continue;
+    if ((r = stream_copy(streams[i], fds[i])) < 0) return r;
     fds[i] = -1;
   }
   /* Of a terminal we hold the slave as stdin_fd; what feeds it is the master. */

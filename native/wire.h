@@ -28,6 +28,7 @@
 #define MP_MAX_FDS 16  /* fds in one message */
 #define MP_MAX_STEPS 4096
 #define MP_MAX_PLAN 8388608 /* bytes of one plan */
+#define MP_MAX_LOG_FILES 1000
 
 /* What a step does. The operands are listed beside it: in, out, root are fd slots. */
 enum mp_op {
@@ -44,10 +45,10 @@ enum mp_op {
   MP_OP_OVERLAY,       /* out, str[0] lower dirs (list of num[1]), str[1] upper or "", str[2] work,
                            str[3] scratch, num[0] MOUNT_ATTR_*, in user namespace for the lower dirs
                            or -1 (LEGACY only)                                                      */
-  MP_OP_OPEN_TREE,     /* out, str[0] path, num[0] MOUNT_ATTR_* to set, num[1] S_IFMT wanted or 0,
-                           str[1] path inside it to take instead or "", num[2] MOUNT_ATTR_* to set
-                           with the mounts below, num[3] MS_* propagation, in user namespace that
-                           its ids are shown as in, or -1                                           */
+  MP_OP_OPEN_TREE,     /* out, root (IN_PLACE only), str[0] path, num[0] MOUNT_ATTR_* to set,
+                           num[1] S_IFMT wanted or 0, str[1] path inside it to take instead or "",
+                           num[2] MOUNT_ATTR_* to set with the mounts below, num[3] MS_* propagation,
+                           in user namespace that its ids are shown as in, or -1                    */
   MP_OP_ATTACH,        /* in tree, root, str[0] path                                               */
   MP_OP_SETATTR,       /* in mount, num[0] MOUNT_ATTR_* to set, num[1] MS_* propagation or 0       */
   MP_OP_OPEN,          /* out, root or -1, str[0] path, num[0] O_*                                 */

@@ -47,9 +47,15 @@ static void touch_step(const struct plan *plan, const struct mp_step *s) {
       if (n[i] >= MP_SLOTS) abort();
   if (s->op == MP_OP_EXEC) touch_list(plan, s->str[0], n[0]);
   if (s->op == MP_OP_EXEC || s->op == MP_OP_EXEC_FD) {
+    if (n[1] == 0) abort();
     touch_list(plan, s->str[1], n[1]);
     touch_list(plan, s->str[2], n[2]);
   }
+  if (s->op == MP_OP_IDENTITY || s->op == MP_OP_OWN_FILES || s->op == MP_OP_STDIO_OWNER)
+    if ((uint32_t)n[0] != n[0] || (s->op != MP_OP_STDIO_OWNER && (uint32_t)n[1] != n[1])) abort();
+  if (s->op == MP_OP_USERNS && (n[0] == 0 || n[1] == 0 || n[0] + n[1] > UINT32_MAX)) abort();
+  if (s->op == MP_OP_SETNS && (int)n[0] == 0) abort();
+  if (s->op == MP_OP_MKNOD && (n[1] > 0xfff || n[2] > 0xfffff)) abort();
   const int slots[] = {s->in, s->out, s->root};
   for (int i = 0; i < 3; i++)
     if (slots[i] < -1 || slots[i] >= MP_SLOTS) abort();

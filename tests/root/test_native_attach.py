@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from tests.shimkit import LIMIT, Kit, joined, read_log, shell
+from tests.shimkit import LIMIT, Kit, joined, read_log, shell, until
 
 pytest_plugins = ("tests.root.native_fixtures",)
 pytestmark = pytest.mark.requires("root", "namespaces")
@@ -102,3 +102,40 @@ async def test_no_more_than_eight(kit: Kit) -> None:
         os.close(fd)
     await kit.shim.end_stdin("p/0")
     await kit.exit()
+
+
+async def test_readers_that_are_gone_leave_their_places(kit: Kit) -> None:
+    """A container that is silent never finds out by writing who still listens."""
+    await kit.launch(shell("read x; echo $x"), keep_stdin=True)
+    for _ in range(12):
+        reader = Reader()
+        os.close(await reader.attach(kit))
+        os.close(reader.out)
+        os.close(reader.err)
+    last = Reader()
+    feed = await last.attach(kit)
+    os.write(feed, b"heard\n")
+    os.close(feed)
+    assert (await last.read())[0] == b"heard\n"
+    await kit.exit()
+
+
+async def test_an_attach_that_is_refused_takes_no_place(kit: Kit) -> None:
+    """Neither of its two: a reader with a full stderr and a free stdout gets nothing."""
+    await kit.launch(shell("read x; echo $x; read x; echo $x; echo err >&2"), keep_stdin=True)
+    readers = [Reader() for _ in range(8)]
+    feeds = [await reader.attach(kit) for reader in readers]
+    for reader in readers:
+        os.close(reader.out)
+    os.write(feeds[0], b"one\n")  # with which the places of stdout are free, those of stderr not
+    await until(lambda: joined(read_log(kit.log_path())) or None)
+    refused = Reader()
+    with pytest.raises(OSError, match="Too many users"):
+        await refused.attach(kit)
+    assert await refused.read() == (b"", b""), "at once, while the container runs"
+    os.write(feeds[0], b"two\n")
+    for feed in feeds:
+        os.close(feed)
+    await kit.exit()
+    for reader in readers:
+        os.close(reader.err)

@@ -44,7 +44,19 @@ PLANS = {
         s.Chdir(path="/"),
         *finish("/bin/true"),
     ),
-    "least": (s.Exec(candidates=(), argv=(), env=()),),
+    "numbers": (
+        s.MakeUserNamespace(proc=9, slot=10, first=65536, count=65536),
+        s.OwnFiles(uid=65536, gid=65536),
+        s.EnterUserNamespace(slot=10),
+        s.OpenTree(slot=9, path="/v", inside="a/b", users=10, attributes=("ro",)),
+        s.NewOverlay(slot=9, lower=("/a",), scratch="/s", legacy=True, users=10),
+        s.SetNs(pidfd=9, of="-", namespaces=("net",)),
+        s.Mknod(path="/n", root=9, major=1, minor=3, owner=(1, 2)),
+        s.OpenPty(slot=9, root=9, rows=24, columns=80),
+        s.OwnStdio(uid=3),
+        *finish("/bin/true"),
+    ),
+    "least": (s.Exec(candidates=(), argv=("a",), env=()),),
 }
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import random
@@ -21,6 +22,7 @@ from minipod.plan import steps as s
 from minipod.runtime.pack import sealed_memfd
 from minipod.runtime.shim import Process, Shim
 from tests.features import requires
+from tests.root.native_plans import record
 from tests.shimkit import (
     LIMIT,
     MESSAGE_SIZE,
@@ -444,6 +446,9 @@ BROKEN = {
     "strings-none": head_with(strings=0),
     "strings-many": head_with(strings=0xFFFFFFFF),
     "log-path": head_with(log_path=0x7FFFFFFF),
+    "log-files": head_with(log_max_files=0xFFFFFFFF),
+    "clone-flags": head_with(clone_flags=0x10000000),
+    "pid-of-without-end": head_with(pid_of=b"x" * int(lib.MP_KEY_SIZE)),
     "join-without-end": head_with(join=b"x" * int(lib.MP_KEY_SIZE)),
     **{
         f"{name}-{value}": head_with(**{name: value})
@@ -454,6 +459,7 @@ BROKEN = {
             "stdout_slot",
             "stderr_slot",
             "pause_slot",
+            "user_slot",
         )
         for value in (-2, int(lib.MP_SLOTS), 0x7FFFFFFF)
     },
@@ -466,8 +472,13 @@ BROKEN = {
         for value in (-2, int(lib.MP_SLOTS), 0x7FFF, -0x8000)
     },
     **{f"string-{i}": step_with(EXEC, **{f"str{i}": 0xFFFFFFFF}) for i in range(4)},
+    "flags-unknown": step_with(FS, flags=256),
+    "flags-far": step_with(FS, flags=0x8000),
+    "fs-attributes-wrap": step_with(FS, num0=1 << 32),
     "fs-options": step_with(FS, num1=1000),
     "fs-options-wrap": step_with(FS, num1=BIG),
+    "mode-wide": step_with(WRITE_FILE, num0=0o10644),
+    "mode-wrap": step_with(WRITE_FILE, num0=1 << 32),
     "blob-long": step_with(WRITE_FILE, num1=100_000),
     "blob-wrap": step_with(WRITE_FILE, num1=(1 << 64) - 4),
     "groups-many": step_with(IDENTITY, num2=257),
@@ -478,12 +489,14 @@ BROKEN = {
     "gid-as-before": step_with(IDENTITY, num1=0xFFFFFFFF),
     "seccomp-long": step_with(SECCOMP, num1=8 * 4097),
     "seccomp-cut": step_with(SECCOMP, num1=8 * 65537),
+    "seccomp-flags-wrap": step_with(SECCOMP, num0=1 << 32),
     "seccomp-half": step_with(SECCOMP, num1=4),
     "seccomp-crooked": step_with(SECCOMP, str0=9),
     "stdio-slot": step_with(STDIO, num1=int(lib.MP_SLOTS)),
     "stdio-slot-wrap": step_with(STDIO, num0=1 << 32),
     "candidates": step_with(EXEC, num0=1000),
     "argv": step_with(EXEC, num1=1000),
+    "argv-none": step_with(EXEC, num1=0),
     "argv-many": step_with(EXEC, num1=65537),
     "env": step_with(EXEC, num2=1000),
     "env-wrap": step_with(EXEC, num2=BIG),
@@ -499,6 +512,52 @@ async def test_broken_plans_are_refused(kit: Kit, change: Callable[[bytearray], 
         assert reply and (reply.type, reply.step) == (lib.MP_FAILED, -2)
         assert os.strerror(reply.status) == "Bad message"
     assert not kit.descendants()
+
+
+# Operands that no kernel would see as they are written here: cut to the width of a call's argument they would be
+# another flag, another device, another user.
+MALFORMED = {
+    "setns-none": record("SETNS", in_=0),
+    "setns-wraps-to-any": record("SETNS", in_=0, numbers=(1 << 32,)),
+    "userns-root": record("USERNS", in_=0, out=9, numbers=(0, 65536)),
+    "userns-all": record("USERNS", in_=0, out=9, numbers=(65536, 1 << 32)),
+    "userns-none": record("USERNS", in_=0, out=9, numbers=(65536, 0)),
+    "userns-wraps-to-root": record("USERNS", in_=0, out=9, numbers=(1 << 32, 65536)),
+    "own-files-wraps-to-root": record("OWN_FILES", numbers=(1 << 32, 1)),
+    "own-files-as-before": record("OWN_FILES", numbers=(1, 0xFFFFFFFF)),
+    "stdio-owner-as-before": record("STDIO_OWNER", numbers=(0xFFFFFFFF,)),
+    "propagation-none": record("PROPAGATION", numbers=(16384,)),
+    "propagation-remount": record("PROPAGATION", numbers=(32,)),
+    "overlay-users": record("OVERLAY", in_=0, out=9, strings=(("/",),), numbers=(0, 1)),
+    "overlay-attributes": record("OVERLAY", out=9, strings=(("/",),), numbers=(1 << 32, 1)),
+    "overlay-list": record("OVERLAY", out=9, strings=(("/",),), numbers=(0, 1000)),
+    "mask-list": record("MASK", root=9, strings=(("/",),), numbers=(0, 1000)),
+    "readonly-list": record("READONLY", root=9, strings=(("/",),), numbers=(0, 1 << 63)),
+    "open-create": record(
+        "OPEN", out=9, strings=("/proc/none",), numbers=(os.O_CREAT | os.O_RDWR,)
+    ),
+    "open-tmpfile": record("OPEN", out=9, strings=("/tmp",), numbers=(os.O_TMPFILE | os.O_RDWR,)),
+    "open-wraps": record("OPEN", out=9, strings=("/",), numbers=(1 << 32,)),
+    "mkdir-mode": record("MKDIR", root=9, strings=("/x",), numbers=(1 << 32 | 0o755,)),
+    "mknod-mode": record("MKNOD", root=9, strings=("/x",), numbers=(1 << 32 | 0o20666, 1, 3)),
+    "mknod-directory": record("MKNOD", root=9, strings=("/x",), numbers=(0o40755, 1, 3)),
+    "mknod-major-wraps": record("MKNOD", root=9, strings=("/x",), numbers=(0o20666, 4097, 1)),
+    "mknod-minor-wraps": record("MKNOD", root=9, strings=("/x",), numbers=(0o20666, 1, 1 << 20)),
+    "mknod-uid": record(
+        "MKNOD", root=9, strings=("/x",), numbers=(0o20666, 1, 3, 0xFFFFFFFF << 32)
+    ),
+    "mknod-gid": record("MKNOD", root=9, strings=("/x",), numbers=(0o20666, 1, 3, 0xFFFFFFFF)),
+    "rlimit-wraps": record("RLIMIT", numbers=(1 << 32, 1, 1)),
+    "pty-rows": record("OPEN_PTY", root=9, out=9, numbers=(65536, 80)),
+    "pty-columns": record("OPEN_PTY", root=9, out=9, numbers=(24, 65536)),
+    "exec-fd-argv-none": record("EXEC_FD", in_=0),
+}
+
+
+@pytest.mark.parametrize("step", MALFORMED.values(), ids=MALFORMED.keys())
+async def test_malformed_operands_are_refused(kit: Kit, step: s.NamespaceStep) -> None:
+    error = await kit.failure((*private(), step, *finish("/bin/true")), stdio="NULL")
+    assert (error.step, errno.errorcode[error.errno]) == (-2, "EBADMSG")
 
 
 async def test_the_basis_of_the_broken_plans_is_sound(kit: Kit) -> None:

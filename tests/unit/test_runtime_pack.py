@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import fcntl
 import os
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from minipod.native import ffi, lib
 from minipod.plan import Facts
 from minipod.plan import steps as s
 from minipod.runtime.pack import pack, sealed_memfd
+from tests.instance import TOP
 from tests.unit.test_plan_any import compile_all, pods
 from tests.unit.test_plan_checker import FULL, MACHINES, V1, container, launch_of, pod, sandbox
 
@@ -130,6 +133,8 @@ def check_round_trip(launch: s.Launch) -> None:
     assert text_at(strings, head.log_path) == launch.log_path
     assert (head.log_max_files, head.log_max_bytes) == (launch.log_max_files, launch.log_max_bytes)
     assert ffi.string(head.join).decode() == launch.join
+    assert ffi.string(head.pid_of).decode() == launch.pid_of
+    assert head.user_slot == launch.user_slot
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -158,6 +163,63 @@ def test_every_kind_of_step_has_an_operation() -> None:
             used |= {step.record().op for step in launch_of(plan).steps}
     assert used <= set(OPS.values())
     assert len(kinds - {s.NamespaceStep}) == len(set(OPS.values()) - {"COUNT"})
+
+
+def operations() -> dict[str, str]:
+    """Return the operands of each operation, as wire.h lists them in the comment beside it."""
+    text = (TOP / "native" / "wire.h").read_text()
+    return dict(
+        re.findall(r"^  MP_OP_(\w+?)(?: = 1)?,\s*/\*(.*?)\*/", text, re.DOTALL | re.MULTILINE)
+    )
+
+
+def written_records() -> dict[str, list[ast.Call]]:
+    """Return every ``Record("OP", …)`` that the steps are turned into."""
+    found: dict[str, list[ast.Call]] = {}
+    for path in sorted((TOP / "minipod" / "plan" / "steps").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Record":
+                assert isinstance(node.args[0], ast.Constant), "the operation is no constant"
+                found.setdefault(str(node.args[0].value), []).append(node)
+    return found
+
+
+def operands_of(call: ast.Call) -> set[str]:
+    """Return which operands a record has, in the words of wire.h."""
+    named = {word.arg: word.value for word in call.keywords}
+    used = {"in" if name == "in_" else name for name in named if name in ("in_", "out", "root")}
+    for name, short in (("strings", "str"), ("numbers", "num")):
+        if isinstance(value := named.get(name), ast.Tuple):
+            # One that is 0, "" or () only keeps the place of the next.
+            nothing = [ast.unparse(element) in ("0", "''", "()") for element in value.elts]
+            used |= {f"{short}[{i}]" for i, none in enumerate(nothing) if not none}
+    return used
+
+
+def test_every_operation_has_its_record_its_row_and_its_check() -> None:
+    """In wire.h, in the steps, in the interpreter's table, and in the validator: nothing forgotten, nothing left."""
+    listed = operations()
+    assert set(listed) == set(OPS.values()) - {"COUNT"} == set(written_records())
+    for source, pattern in (
+        ("steps.c", r"\[MP_OP_(\w+)\] = do_"),
+        ("plan.c", r"case MP_OP_(\w+):"),
+    ):
+        rows = re.findall(pattern, (TOP / "native" / source).read_text())
+        assert sorted(rows) == sorted(listed), source
+
+
+@pytest.mark.parametrize("op", sorted(operations()))
+def test_a_record_has_the_operands_that_wire_h_lists(op: str) -> None:
+    words = set(re.findall(r"\b(?:in|out|root)\b|(?:str|num)\[\d\]", operations()[op]))
+    for call in written_records()[op]:
+        assert operands_of(call) <= words
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS.values()))
+def test_every_flag_is_known_to_the_validator(name: str) -> None:
+    source = (TOP / "native" / "plan.c").read_text()
+    known = re.search(r"KNOWN_FLAGS = (.*?)\}", source, re.DOTALL)
+    assert known and f"MP_F_{name}" in re.findall(r"\w+", known[1])
 
 
 def test_the_same_launch_gives_the_same_bytes() -> None:
