@@ -35,7 +35,7 @@ FROM_DEBIAN = "python-prctl"  # the index has its source only
 PACKAGES = (
     "linux-image-cloud-amd64",
     "systemd-sysv dbus udev kmod procps",
-    "python3 python3-prctl libseccomp2 nftables busybox-static",
+    "python3 python3-prctl libseccomp2 nftables busybox-static apparmor",
     "iproute2 strace",
 )
 # Virtio is in modules; ext4 is not.
@@ -65,8 +65,9 @@ KillMode=process
 [Install]
 WantedBy=multi-user.target
 """
-# What a login, a laptop or a long life would need.
+# What a login, a laptop or a long life would need; and Debian's own profiles, which take long to compile.
 MASKED = (
+    "apparmor.service",
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
     "dpkg-db-backup.timer",

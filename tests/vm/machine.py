@@ -51,6 +51,7 @@ class Vm:
     def _start(self, image: Image, payload: Path) -> subprocess.Popen[bytes]:
         directory = self._directory
         words = "console=ttyS0 quiet mitigations=off random.trust_cpu=on systemd.show_status=0"
+        words += " apparmor=1 security=apparmor"
         with (directory / "qemu").open("wb") as log:
             return subprocess.Popen(
                 [

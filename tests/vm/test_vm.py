@@ -59,14 +59,19 @@ def vm(
 
 @pytest.fixture
 def run(vm: Vm) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Makes pods and removes them at the end: ``run(name, *command, **container)`` returns the running pod."""
+    """Makes pods and removes them at the end: ``run(name, *command, **container)`` returns the running pod.
+
+    *spec* is for fields of the pod; containers in there come in place of the one that is described here.
+    """
     made: list[str] = []
 
-    def start(name: str, *command: str, **container: Any) -> dict[str, Any]:
+    def start(
+        name: str, *command: str, spec: dict[str, Any] | None = None, **container: Any
+    ) -> dict[str, Any]:
         made.append(name)
         box = {"name": "c", "image": "localhost/busybox:1", "command": command, **container}
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}}
-        manifest["spec"] = {"containers": [box], "restartPolicy": "Never"}
+        manifest["spec"] = {"containers": [box], "restartPolicy": "Never", **(spec or {})}
         vm.sh('cat >"$1"; minipod run -d "$1"', f"/root/{name}.json", input=json.dumps(manifest))
         return get(vm, name)
 
@@ -254,6 +259,104 @@ def test_devices_are_filtered(vm: Vm, run: Callable[..., dict[str, Any]]) -> Non
     done = vm.run("minipod", "exec", "devices", "--", "head", "-c1", "/dev/d", check=False)
     assert done.returncode == 1
     assert "/dev/d: Operation not permitted" in done.stderr
+
+
+# Refuses what no default does; "file" is all that is not denied.
+PROFILE = """profile vm-test flags=(attach_disconnected,mediate_deleted) {
+  capability, file, mount, network, ptrace, signal, umount,
+  deny /etc/passwd r,
+}
+"""
+
+
+def test_apparmor(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    """Each container says who confines it, and what of it works: to mount, and to read a file."""
+    vm.run("apparmor_parser", "--replace", "--skip-cache", input=PROFILE)
+    script = "cat /proc/self/attr/current; mount -t tmpfs none /tmp && echo mounts"
+    script = f"{script}; cat /etc/passwd >/tmp/x && echo reads; sleep 1000"
+    may = {"capabilities": {"add": ["SYS_ADMIN"]}, "seccompProfile": {"type": "Unconfined"}}
+    profiles = {
+        "default": {"type": "RuntimeDefault"},
+        "own": {"type": "Localhost", "localhostProfile": "vm-test"},
+        "none": {"type": "Unconfined"},
+    }
+    boxes = [
+        {
+            "name": name,
+            "image": "localhost/busybox:1",
+            "command": ["sh", "-c", script],
+            "securityContext": {**may, "appArmorProfile": profile},
+        }
+        for name, profile in profiles.items()
+    ]
+    run("armor", spec={"containers": boxes})
+    seen: dict[str, list[str]] = {}
+
+    def told() -> bool:
+        seen.clear()
+        lines = vm.run("minipod", "logs", "armor", "--all-containers", "--prefix").stdout
+        for line in lines.splitlines():
+            who, _, text = line.partition("] ")
+            seen.setdefault(who.rsplit("/", 1)[1], []).append(text)
+        return len(seen) == len(boxes) and "reads" in seen["default"] and "mounts" in seen["own"]
+
+    until(told, "all have told")
+    assert seen["none"] == ["unconfined", "mounts", "reads"]
+    assert seen["default"][0] == "minipod-default (enforce)" and seen["default"][-1] == "reads"
+    assert "mounts" not in seen["default"] and "Permission denied" in seen["default"][1]
+    assert seen["own"][:2] == ["vm-test (enforce)", "mounts"]
+    assert "reads" not in seen["own"]
+
+
+def test_a_user_namespace(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    """Linux 6.1 maps ids of overlayfs's layers and of tmpfs by other means than newer ones: refusals are seen here."""
+    script = "cat /proc/self/uid_map; touch /made /disk/made; stat -c %u:%g / /bin/busybox /made"
+    script = f"{script} /disk /disk/made; sleep 1000"
+    spec = {
+        "hostUsers": False,
+        "securityContext": {"fsGroup": 2000},
+        "volumes": [{"name": "disk", "emptyDir": {}}],
+    }
+    mounts = [{"name": "disk", "mountPath": "/disk"}]
+    pod = run("users", "sh", "-c", script, spec=spec, volumeMounts=mounts)
+    lines: list[str] = []
+
+    def told() -> bool:
+        lines[:] = vm.run("minipod", "logs", "users").stdout.splitlines()
+        return len(lines) == 6
+
+    until(told, "it has told")
+    inside, first, count = lines[0].split()
+    assert (inside, count) == ("0", "65536") and int(first) >= 65536
+    assert lines[1:] == ["0:0", "0:0", "0:0", "0:2000", "0:2000"]
+    process = f"/proc/{container_pid(vm, 'users')}"
+    assert vm.sh(f"stat -c %u {process} {process}/root/made").split() == [first] * 2
+    # On disk a volume's files have the ids that the pod sees.
+    volume = f"/var/lib/minipod/pods/{pod['metadata']['uid']}/volumes/disk"
+    assert vm.sh(f"stat -c %u:%g {volume}/made").split() == ["0:2000"]
+
+
+def test_huge_pages(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    vm.sh("echo 4 >/proc/sys/vm/nr_hugepages; grep -q '^HugePages_Total: *4$' /proc/meminfo")
+    try:
+        limits = {"cpu": "1", "memory": "32Mi", "hugepages-2Mi": "4Mi"}
+        spec = {"volumes": [{"name": "v", "emptyDir": {"medium": "HugePages"}}]}
+        mounts = [{"name": "v", "mountPath": "/v"}]
+        script = (
+            "fallocate -l 4194304 /v/fits && grep HugePages_Free /proc/meminfo; exec sleep 1000"
+        )
+        pod = run(
+            "huge", "sh", "-c", script, spec=spec, volumeMounts=mounts, resources={"limits": limits}
+        )
+        until(
+            lambda: vm.run("minipod", "logs", "huge").stdout.split() == ["HugePages_Free:", "2"],
+            "two of the four are taken",
+        )
+        conditions = {c["type"]: c for c in pod["status"]["conditions"]}
+        # systemd hands this controller to nobody.
+        assert "huge pages are not limited" in conditions["minipod.dev/Degraded"]["message"]
+    finally:
+        vm.sh("echo 0 >/proc/sys/vm/nr_hugepages")
 
 
 def test_out_of_memory_is_told(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
