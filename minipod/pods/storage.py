@@ -406,17 +406,28 @@ class Storage:
             self._tell(new, "Warning", "ClaimLost", words)
             return
         if self.is_ours(volume) and requested(claim) > size_of(volume):
-            grown = copy.deepcopy(volume)
-            grown.spec.capacity["storage"] = claim.spec.resources.requests["storage"]
-            if grown.spec.volume_mode == "Block":
-                self._make_directory(grown)
-                loop.grow(f"{self.directory(grown)}/{BLOCK_FILE}")
-            self._objects.put(grown)
-            volume = grown
+            try:
+                volume = self._grow(volume, claim.spec.resources.requests["storage"])
+            except OSError as error:  # it keeps its size, and others have their turn
+                self._tell(claim, "Warning", "VolumeResizeFailed", str(error))
         if claim.status != _status_of(volume):
             new = copy.deepcopy(claim)
             new.status = _status_of(volume)
             self._objects.put(new)
+
+    def _grow(self, volume: PersistentVolume, size: str) -> PersistentVolume:
+        """Return a volume of ours that has grown to *size*.
+
+        Raises:
+            OSError: it could not.
+        """
+        grown = copy.deepcopy(volume)
+        grown.spec.capacity["storage"] = size
+        if grown.spec.volume_mode == "Block":
+            self._make_directory(grown)
+            loop.grow(f"{self.directory(grown)}/{BLOCK_FILE}")
+        self._objects.put(grown)
+        return grown
 
 
 def _status_of(volume: PersistentVolume) -> PersistentVolumeClaimStatus:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import stat
 from collections.abc import Coroutine
 from pathlib import Path
@@ -346,6 +348,46 @@ def test_a_claim_grows(world: World) -> None:
     world.run(work())
     assert world.claim().status.capacity == {"storage": "3Gi"}
     assert world.volume("pvc-uid-c").spec.capacity == {"storage": "3Gi"}
+
+
+def test_a_claim_that_grows_keeps_what_the_pods_made_of_its_directory(world: World) -> None:
+    world.objects.put(claim())
+
+    async def work() -> None:
+        (world.root / "volumes" / "pvc-uid-c").chmod(0o2700)
+        world.claim().spec.resources.requests["storage"] = "3Gi"
+        world.storage.sync()
+
+    world.run(work())
+    assert world.volume("pvc-uid-c").spec.capacity == {"storage": "3Gi"}
+    assert stat.S_IMODE((world.root / "volumes" / "pvc-uid-c").stat().st_mode) == 0o2700
+
+
+def test_a_claim_that_is_too_large_holds_up_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def truncate(fd: int, size: int) -> None:
+        if size > 1 << 40:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        os.ftruncate(fd, size)
+
+    monkeypatch.setattr(os, "truncate", truncate)
+    monkeypatch.setattr(loop, "find", lambda path: "")  # this machine may have no loop devices
+    world.objects.put(
+        claim("first", "7Ei", volume_mode="Block"), claim("grows", volume_mode="Block")
+    )
+
+    async def work() -> None:
+        world.claim("grows").spec.resources.requests["storage"] = "7Ei"
+        world.objects.put(claim("last"))
+        world.storage.sync()
+
+    world.run(work())
+    assert world.claim("first").status.phase == "Pending"
+    assert world.claim("grows").status.capacity == {"storage": "1Gi"}
+    assert world.claim("last").status.phase == "Bound"
+    words = {event.partition(":")[0] for event in world.events}
+    assert words >= {"ProvisioningFailed", "VolumeResizeFailed"}
 
 
 def test_a_claim_whose_volume_is_gone_is_lost(world: World) -> None:
