@@ -86,15 +86,16 @@ class Changes:
     async def create(self, call: Call) -> Json:
         """Create the objects of a manifest: all, or none. Pods come last: they find what they refer to.
 
-        With ``apply``, what is there takes the manifest's values, except that with ``newPods`` pods are in the way;
-        and with ``replaceFinished`` pods that have ended give way.
+        With ``apply``, what is there takes the manifest's values, a pod that has ended too: only being made anew runs
+        it again. With ``newPods`` pods that live are in the way, and with ``replaceFinished`` those that have ended or
+        are being deleted give way.
         """
         asked = time.monotonic()
         tools, request = self._manager.tools, call.request
         asyncio.get_running_loop().run_in_executor(None, tools.runtime.cgroups.expect_moves)
         apply = bool(request.get("apply"))
         update = apply and not request.get("newPods")
-        living = self._manager.living if update else lambda pod: None
+        living = self._manager.staying if update else lambda pod: None
         documents = read_documents(call, tools, is_there=living)
         for document in documents:
             meta = document.object.metadata
@@ -220,10 +221,7 @@ class Changes:
         if grace is not None and (not isinstance(grace, int) or grace < 0):
             raise UsageError(f"grace period {grace!r} must be a number of seconds, at least 0")
         keys = list(dict.fromkeys(self._to_delete(call)))
-        finders = [self._finder(*key) for key in keys]
-        if request.get("ignoreNotFound"):
-            finders = [finder for finder in finders if _is_there(finder)]
-        found = [finder() for finder in finders]
+        found, missing = self._find_all(keys)
         for each in found:
             if isinstance(each, PodWorker):
                 each.delete(grace)
@@ -238,7 +236,23 @@ class Changes:
                 await self._remove(each, wait=bool(request.get("wait", True)))
                 deleted.append(f"{KINDS[each.kind].singular}/{each.metadata.name}")
             await call.event({"deleted": deleted[-1]})
+        if missing and not request.get("ignoreNotFound"):
+            raise missing[0]
         return {"names": deleted}
+
+    def _find_all(self, keys: list[tuple[str, str, str]]) -> tuple[list[Any], list[NotFound]]:
+        """Return what is there of *keys*, and the errors of the others; one that is missing saves no other."""
+        found: list[Any] = []
+        missing: list[NotFound] = []
+        for kind, namespace, name in keys:
+            try:
+                if kind == "Pod":
+                    found.append(self._manager.worker(namespace, name))
+                else:
+                    found.append(self._reads.object(kind, namespace, name))
+            except NotFound as error:
+                missing.append(error)
+        return found, missing
 
     async def _remove(self, found: StoredObject, *, wait: bool) -> None:
         """Remove an object; a claim or a volume that is in use goes when it is not any more."""
@@ -260,11 +274,6 @@ class Changes:
                 await gone.wait()
         finally:
             end()
-
-    def _finder(self, kind: str, namespace: str, name: str) -> Callable[[], Any]:
-        if kind == "Pod":
-            return lambda: self._manager.worker(namespace, name)
-        return lambda: self._reads.object(kind, namespace, name)
 
     def _to_delete(self, call: Call) -> Iterator[tuple[str, str, str]]:
         """Yield kind, namespace and name of what a request means; pods first, they use the others."""
@@ -292,14 +301,6 @@ class Changes:
             raise UsageError(
                 "nothing to delete is named", "name a pod, or use -f FILE, -l SELECTOR or --all"
             )
-
-
-def _is_there(finder: Callable[[], Any]) -> bool:
-    try:
-        finder()
-    except NotFound:
-        return False
-    return True
 
 
 def _full_name(found: AnyObject) -> str:

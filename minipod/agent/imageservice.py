@@ -174,10 +174,12 @@ class ImageService:
 
     def _users(self, image: Image) -> list[str]:
         return sorted(
-            worker.name
-            for worker in self._manager.workers()
-            for reference in _references(worker.pod)
-            if (used := self._images.get(reference)) and used.id == image.id
+            {
+                worker.name
+                for worker in self._manager.workers()
+                for reference in _references(worker.pod)
+                if (used := self._images.get(reference)) and used.id == image.id
+            }
         )
 
     def _runs(self, image: Image) -> bool:

@@ -90,12 +90,18 @@ class Reads:
         return matches
 
     async def get(self, call: Call) -> Json:
-        """List objects; with ``watch``, send what is there and then every change until the client goes."""
+        """List objects; with ``watch``, send what is there and then every change until the client goes.
+
+        With ``allowMissing``, names that are not there are no error: they come as errors beside those that are.
+        """
         kind = plural(call.text("kind", "pods"))
         if not call.request.get("watch"):
             items = list(self.matching(call))
-            self._require_names(call, kind, items)
-            return {"items": items, "resourceVersion": self._store.version}
+            missing = self._missing(call, kind, items)
+            if missing and not call.request.get("allowMissing"):
+                raise missing[0]
+            said = [error.to_status() for error in missing]
+            return {"items": items, "missing": said, "resourceVersion": self._store.version}
         matches = self._filter(call)
         with self._store.watch() as watch:
             for data in list(self.matching(call)):
@@ -105,10 +111,13 @@ class Reads:
                 if changed == kind.name and matches(data):
                     await call.event({"type": change, "object": data})
 
-    def _require_names(self, call: Call, kind: Kind, items: list[Json]) -> None:
-        for name in call.request.get("names") or []:
-            if not any(item["metadata"]["name"] == name for item in items):
-                raise _not_found(kind, call.request.get("namespace") or "default", name)
+    @staticmethod
+    def _missing(call: Call, kind: Kind, items: list[Json]) -> list[NotFound]:
+        """Return an error for each name of a request that none of *items* has."""
+        there = {item["metadata"]["name"] for item in items}
+        namespace = call.request.get("namespace") or "default"
+        names = call.request.get("names") or []
+        return [_not_found(kind, namespace, name) for name in names if name not in there]
 
     async def wait(self, call: Call) -> Json:
         """Wait until every named object meets a condition."""

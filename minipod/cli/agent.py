@@ -48,14 +48,15 @@ def _show(done: dict[str, Any]) -> None:
     from minipod.cli.output import say
     from minipod.cli.podtable import human_duration
 
+    width = max(map(len, done)) + 2
     for name, value in done.items():
         if name == "uptimeSeconds":
-            say(f"{'uptime:':<16}{human_duration(float(value))}")
+            say(f"{'uptime:':<{width}}{human_duration(float(value))}")
         elif isinstance(value, list):
             for item in value:
-                say(f"{name + ':':<16}{item}")
+                say(f"{name + ':':<{width}}{item}")
         else:
-            say(f"{name + ':':<16}{value}")
+            say(f"{name + ':':<{width}}{value}".rstrip())
 
 
 @verb(app, "minipod agent stop")

@@ -19,6 +19,25 @@ _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|us|µs|ns|m|s))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|µs|ns|m|s)")
 
 
+def parse_groups(words: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return kinds, each with its names, of ``pods,cm``, ``pods,cm A``, ``pod/A cm/B``, or what else one kind has.
+
+    Raises:
+        UsageError: as for :func:`parse_targets`.
+    """
+    groups: dict[str, list[str]] = {}
+    if words and "," in words[0] and "/" not in words[0]:
+        for word in words[0].split(","):
+            groups[parse_targets([word, *words[1:]], kinds)[0]] = list(words[1:])
+    elif len(words) > 1 and all("/" in word for word in words):
+        for word in words:
+            kind, names = parse_targets([word], kinds)
+            groups.setdefault(kind, []).extend(names)
+    else:
+        return [parse_targets(words, kinds)]
+    return list(groups.items())
+
+
 def parse_targets(words: Sequence[str], kinds: Sequence[str] = ("pods",)) -> tuple[str, list[str]]:
     """Return kind and names of ``pods A B``, ``pod/A pod/B`` or ``pods``.
 
@@ -47,7 +66,8 @@ def parse_targets(words: Sequence[str], kinds: Sequence[str] = ("pods",)) -> tup
 def _kind(word: str, kinds: Sequence[str]) -> str:
     found = find_kind("pods" if word.lower() == "all" else word)  # kubectl's "all": what runs
     if found is None or found.plural not in kinds:
-        raise UsageError(f"there is no kind {word!r} here", f"there are: {', '.join(kinds)}")
+        known = ", ".join(kinds)
+        raise UsageError(f"there is no kind {word!r} here", f"name one before names: {known}")
     return found.plural
 
 

@@ -95,8 +95,8 @@ def create_from(
 ) -> list[dict[str, Any]]:
     """Create the objects of *file*, print the warnings, and return ``{kind, namespace, name, uid, change}`` of each.
 
-    With *apply*, objects that are there are changed, and pods that have ended are replaced. With *new_pods*, a pod
-    that lives is in the way all the same.
+    With *apply*, objects that are there are changed. With *new_pods*, a pod that lives is in the way all the same, and
+    one that has ended is replaced.
 
     Raises:
         MinipodError: the manifest is refused, or an object of this name is there.

@@ -62,24 +62,27 @@ def delete(
     ] = False,
     namespace: Namespace = None,
 ) -> None:
-    """Stop pods and remove them, or remove other objects."""
-    from minipod.cli.args import LASTING_KINDS, parse_targets, read_manifest
-    from minipod.errors import UsageError
+    """Stop pods and remove them, or remove other objects.
+
+    What is not there is an error at the end; the others go all the same.
+    """
+    from minipod.cli.args import LASTING_KINDS, parse_groups, read_manifest
+    from minipod.errors import MinipodError, NotFound, UsageError
 
     if not targets and not filename:
         raise UsageError(
             "delete: nothing to delete is named", "minipod delete pod NAME, or -f FILE"
         )
-    kind, names = parse_targets(targets, LASTING_KINDS) if targets else ("pods", [])
-    ways = sum((bool(names), bool(filename), all_pods, bool(selector)))
+    groups = parse_groups(targets, LASTING_KINDS) if targets else [("pods", [])]
+    named = any(names for _, names in groups)
+    ways = sum((named, bool(filename), all_pods, bool(selector)))
     if ways == 0:
-        raise UsageError(f"delete: which {kind}?", "name them, or use -l or --all")
+        raise UsageError(f"delete: which {groups[0][0]}?", "name them, or use -l or --all")
     if ways > 1 and not (all_pods and selector and ways == 2):
         raise UsageError("delete: names, -f, -l and --all exclude each other", "use one of them")
     where = session(ctx)
     request: dict[str, Any] = {
         "verb": "delete",
-        "kind": kind,
         "namespace": where.namespace(namespace),
         "gracePeriodSeconds": _grace(grace_period, now, force),
         "all": all_pods,
@@ -87,15 +90,28 @@ def delete(
         "wait": wait,
         "ignoreNotFound": ignore_not_found,
     }
-    wanted = [request | {"names": names}]
+    wanted = [request | {"kind": kind, "names": names} for kind, names in groups]
     if filename:
         texts = (read_manifest(file) for file in filename)
-        wanted = [request | {"manifest": text, "source": source} for text, source in texts]
+        wanted = [
+            request | {"kind": "pods", "manifest": text, "source": source} for text, source in texts
+        ]
+    deleted, missing = [], None
     for one in wanted:
-        _delete(where, one, force=force)
+        try:
+            deleted.append(_delete(where, one, force=force))
+        except MinipodError as error:
+            if error.reason != NotFound.reason:
+                raise
+            missing = error
+    if missing:
+        raise missing
+    if not any(deleted) and not ignore_not_found:
+        print("No resources found.", file=sys.stderr)
 
 
-def _delete(where: Session, request: dict[str, Any], *, force: bool) -> None:
+def _delete(where: Session, request: dict[str, Any], *, force: bool) -> bool:
+    """Delete what a request means, say what is deleted, and return whether anything was."""
     from minipod.cli.client import call
     from minipod.cli.output import say
 
@@ -106,8 +122,7 @@ def _delete(where: Session, request: dict[str, Any], *, force: bool) -> None:
             say(f'{kind} "{name}" {"force deleted" if force else "deleted"}')
             sys.stdout.flush()
             deleted = True
-    if not deleted and not request["ignoreNotFound"]:
-        print("No resources found.", file=sys.stderr)
+    return deleted
 
 
 def _grace(seconds: int | None, now: bool, force: bool) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,9 @@ app = typer.Typer(**SETTINGS)
 
 NONE = "<none>"
 _STEP = "  "
+# Not strftime's, which follow the locale.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 @verb(
@@ -31,7 +35,7 @@ def describe(
         list[str],
         typer.Argument(
             metavar="KIND [NAME]...|KIND/NAME...",
-            help="Which pods, configmaps, secrets, pvc or pv.",
+            help="Which pods, configmaps, secrets, pvc or pv; without a name all of them.",
             autocompletion=complete_targets,
         ),
     ],
@@ -39,37 +43,41 @@ def describe(
     namespace: Namespace = None,
 ) -> None:
     """Show all that is known of objects, with their events."""
-    from minipod.cli.args import LASTING_KINDS, parse_targets
-    from minipod.cli.get import fetch, say_none
+    from minipod.cli.args import LASTING_KINDS, parse_groups
+    from minipod.cli.get import complain, fetch, say_none
 
-    kind, names = parse_targets(targets, LASTING_KINDS)
+    groups = parse_groups(targets, LASTING_KINDS)
     where = session(ctx)
     within = where.namespace(namespace)
     request = {
         "verb": "get",
-        "kind": kind,
         "namespace": within,
-        "names": names,
+        "names": [],
         "selector": selector,
         "watch": False,
     }
-    items = fetch(where, request)
+    missing: list[Json] = []
+    items = [
+        (kind, item)
+        for kind, names in groups
+        for item in fetch(where, {**request, "kind": kind, "names": names}, missing)
+    ]
     if not items:
+        complain(missing)
         say_none(within)
         return
-    events = fetch(where, {**request, "kind": "events", "names": [], "selector": ""})
-    for i, item in enumerate(items):
+    events = fetch(where, {**request, "kind": "events", "selector": ""})
+    pods: list[Json] = []
+    if any(kind == "persistentvolumeclaims" for kind, _ in items):
+        pods = fetch(where, {**request, "kind": "pods", "selector": ""})
+    for i, (kind, item) in enumerate(items):
         own = [
             e
             for e in events
             if e.get("involvedObject", {}).get("uid") == item["metadata"].get("uid")
         ]
-        pods = (
-            fetch(where, {**request, "kind": "pods", "names": [], "selector": ""})
-            if kind == "persistentvolumeclaims"
-            else []
-        )
         print("\n\n" * bool(i) + "\n".join(_lines(kind, item, own, pods)))
+    complain(missing)
 
 
 def _lines(kind: str, item: Json, events: Sequence[Json], pods: Sequence[Json]) -> list[str]:
@@ -129,7 +137,7 @@ def _head(pod: Json) -> list[str]:
         ("Namespace", meta.get("namespace")),
         ("UID", meta.get("uid")),
         ("Node", spec.get("nodeName") or status.get("hostIP")),
-        ("Start Time", status.get("startTime")),
+        ("Start Time", written_time(status.get("startTime"))),
     ]
     lines = [pair(name, value, 17) for name, value in pairs]
     lines += mapping("Labels", meta.get("labels", {}), "=", 17)
@@ -152,6 +160,17 @@ def pair(name: str, value: object, width: int, indent: str = "") -> str:
     """Return ``Name:  value`` with the value in column *width*."""
     shown = NONE if value is None or value == "" else str(value)
     return f"{indent}{name + ':':<{width - len(indent)}}{shown}"
+
+
+def written_time(timestamp: str | None) -> str | None:
+    """Return an RFC 3339 *timestamp* as ``describe`` shows times: in RFC 1123's form, in the local time zone."""
+    if not timestamp:
+        return None
+    try:
+        local = datetime.fromisoformat(timestamp).astimezone()
+    except ValueError:
+        return timestamp
+    return f"{_DAYS[local.weekday()]}, {local:%d} {_MONTHS[local.month - 1]} {local:%Y %H:%M:%S %z}"
 
 
 def mapping(name: str, values: dict[str, Any], sign: str, width: int) -> list[str]:
@@ -199,7 +218,8 @@ def _container(container: Json, status: Json) -> list[str]:
     for name, key in (("Limits", "limits"), ("Requests", "requests")):
         values = container.get("resources", {}).get(key, {})
         if values:
-            lines += [f"{name}:", *(pair(key, values[key], 16, _STEP) for key in sorted(values))]
+            width = max(16, *(len(key) + len(_STEP) + 3 for key in values))
+            lines += [f"{name}:", *(pair(key, values[key], width, _STEP) for key in sorted(values))]
     for name, key in (
         ("Liveness", "livenessProbe"),
         ("Readiness", "readinessProbe"),
@@ -233,7 +253,9 @@ def _state(title: str, state: Json) -> list[str]:
     if kind == "terminated" and "exitCode" not in detail:
         lines.append(pair("Exit Code", 0, 16, _STEP))
     times = [("Started", "startedAt"), ("Finished", "finishedAt")]
-    return lines + [pair(name, detail[key], 16, _STEP) for name, key in times if detail.get(key)]
+    return lines + [
+        pair(name, written_time(detail[key]), 16, _STEP) for name, key in times if detail.get(key)
+    ]
 
 
 def _probe(probe: Json) -> str:

@@ -33,7 +33,7 @@ app = typer.Typer(**SETTINGS)
     "minipod get pods",
     "minipod get pods -A -o wide",
     "minipod get pod web -o yaml",
-    "minipod get configmaps",
+    "minipod get pods,configmaps,pvc",
     "minipod get pods -l app=web -w",
     "minipod get pod web -o jsonpath='{.status.podIP}'",
     "minipod get pods -o custom-columns=NAME:.metadata.name,IP:.status.podIP",
@@ -44,7 +44,7 @@ def get(
         list[str],
         typer.Argument(
             metavar="KIND [NAME]...",
-            help="pods, configmaps, secrets or events, and names; or pod/NAME.",
+            help="pods, events, configmaps, secrets, pvc or pv, several with commas, and names; or pod/NAME.",
             autocompletion=complete_targets,
         ),
     ],
@@ -67,37 +67,76 @@ def get(
     namespace: Namespace = None,
 ) -> None:
     """List objects, or show them whole."""
-    from minipod.cli.args import ALL_KINDS, parse_targets
+    from minipod.cli.args import ALL_KINDS, parse_groups
     from minipod.cli.output import check_format
     from minipod.errors import UsageError
 
-    kind, names = parse_targets(targets, ALL_KINDS)
+    groups = parse_groups(targets, ALL_KINDS)
     form = check_format(output)
-    if names and (selector or all_namespaces):
+    if any(names for _, names in groups) and (selector or all_namespaces):
         raise UsageError("names go with neither -l nor -A", "leave out one of them")
     where = session(ctx)
     within = None if all_namespaces else where.namespace(namespace)
-    request = {
-        "verb": "get",
-        "kind": kind,
-        "namespace": within,
-        "names": names,
-        "selector": selector,
-        "watch": False,
-    }
-    show_list = printer(kind, form, everywhere=all_namespaces, headers=not no_headers)
+    requests = [
+        {
+            "verb": "get",
+            "kind": kind,
+            "namespace": within,
+            "names": names,
+            "selector": selector,
+            "watch": False,
+        }
+        for kind, names in groups
+    ]
+
+    def printer_of(request: Json) -> Callable[[Sequence[Json]], None]:
+        several = len(groups) > 1
+        return printer(
+            request["kind"],
+            form,
+            everywhere=all_namespaces,
+            headers=not no_headers,
+            whole_names=several,
+        )
+
     if watch:
-        show_changes(where, request, form, show_list)
+        if len(groups) > 1:
+            raise UsageError("one command watches one kind", "watch each by itself")
+        show_changes(where, requests[0], form, printer_of(requests[0]))
         return
-    items = fetch(where, request)
-    if not is_table(form):
+    missing: list[Json] = []
+    found = [fetch(where, request, missing) for request in requests]
+    if is_table(form):
+        tables = [
+            (printer_of(request), part)
+            for request, part in zip(requests, found, strict=True)
+            if part
+        ]
+        for i, (show, part) in enumerate(tables):
+            print("\n" * bool(i), end="")
+            show(part)
+        if not tables and not missing:
+            say_none(within)
+    else:
         from minipod.cli.output import dump_objects
 
-        dump_objects(items, form, single=bool(names))
-    elif items:
-        show_list(items)
-    else:
-        say_none(within)
+        items = [item for part in found for item in part]
+        if items or not missing:
+            dump_objects(items, form, single=sum(len(names) for _, names in groups) == 1)
+    complain(missing)
+
+
+def complain(missing: Sequence[Json]) -> None:
+    """Fail if anything is *missing* (errors as the agent tells them); all but the last are said on stderr."""
+    from minipod.cli.output import escape
+    from minipod.errors import MinipodError
+
+    errors = [MinipodError.from_status(status) for status in missing]
+    for error in errors[:-1]:
+        print(f"minipod: {escape(error.what)}", file=sys.stderr)
+    if errors:
+        sys.stdout.flush()
+        raise errors[-1]
 
 
 def is_table(form: str) -> bool:
@@ -111,13 +150,24 @@ def say_none(namespace: str | None) -> None:
     print(f"No resources found{place}.", file=sys.stderr)
 
 
-def fetch(where: Session, request: Json) -> list[Json]:
-    """Return the objects that *request* means, in the order of kubectl: by namespace and name, events by time."""
+def fetch(where: Session, request: Json, missing: list[Json] | None = None) -> list[Json]:
+    """Return the objects that *request* means, in the order of kubectl: by namespace and name, events by time.
+
+    *missing* gets an error for each name that is not there, as the agent tells it.
+
+    Raises:
+        MinipodError: a name is not there, and nobody wants to know what else is.
+    """
     from minipod.cli.client import call
     from minipod.cli.podtable import event_time
 
+    if missing is not None:
+        request = {**request, "allowMissing": True}
     with call(where.config, request) as answer:
-        items: list[Json] = answer.finish().get("items", [])
+        done = answer.finish()
+    items: list[Json] = done.get("items", [])
+    if missing is not None:
+        missing += done.get("missing", [])
     if request["kind"] == "events":
         return sorted(items, key=event_time)
     return sorted(
@@ -126,10 +176,10 @@ def fetch(where: Session, request: Json) -> list[Json]:
 
 
 def printer(
-    kind: str, form: str, *, everywhere: bool, headers: bool = True
+    kind: str, form: str, *, everywhere: bool, headers: bool = True, whole_names: bool = False
 ) -> Callable[[Sequence[Json]], None]:
-    """Return what prints objects as rows of one table."""
-    from minipod.cli.output import Table, custom_columns
+    """Return what prints objects as rows of one table, with *whole_names* as ``pod/web``."""
+    from minipod.cli.output import Table, custom_columns, object_name
 
     if form.startswith("custom-columns="):
         own_titles, own_cells = custom_columns(form.partition("=")[2])
@@ -142,6 +192,8 @@ def printer(
 
     def row(item: Json) -> list[str]:
         own = cells(item, time.time())
+        if whole_names and titles[0] == "NAME":
+            own[0] = object_name(item)
         return [str(item["metadata"].get("namespace", "")), *own] if everywhere else own
 
     return lambda items: table.show([row(item) for item in items])

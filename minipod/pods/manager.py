@@ -81,12 +81,10 @@ class PodManager:
         """Return the pods that have not ended, those on their way out too: what they have is taken."""
         return [w.pod for w in self._workers.values() if w.pod.status.phase not in TERMINAL]
 
-    def living(self, pod: Pod) -> PodWorker | None:
-        """Return the worker of the pod of this name that has neither ended nor is being deleted, if there is one."""
+    def staying(self, pod: Pod) -> PodWorker | None:
+        """Return the worker of the pod of this name, if there is one that is not being deleted."""
         worker = self._workers.get((pod.metadata.namespace, pod.metadata.name))
-        if worker is None or worker.record.delete_by is not None:
-            return None
-        return None if worker.pod.status.phase in TERMINAL else worker
+        return None if worker is None or worker.record.delete_by is not None else worker
 
     def create(self, pod: Pod, source: str, lines: dict[str, int], asked: float) -> PodWorker:
         """Take on *pod* (checked, its name free); *asked* is ``time.monotonic()`` of the request."""

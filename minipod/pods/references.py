@@ -20,7 +20,7 @@ class Reference:
 
 
 def required(pod: Pod) -> Iterator[Reference]:
-    """Yield the ConfigMaps and Secrets that *pod* needs: those that are not optional."""
+    """Yield the ConfigMaps and Secrets that *pod* needs, those that are not optional, and the claims."""
     for found in members(pod):
         for i, many in enumerate(found.container.env_from):
             at = f"{found.path}.envFrom[{i}]"
@@ -40,6 +40,9 @@ def required(pod: Pod) -> Iterator[Reference]:
             yield Reference("ConfigMap", volume.config_map.name, f"{at}.configMap.name")
         if volume.secret and not volume.secret.optional:
             yield Reference("Secret", volume.secret.secret_name, f"{at}.secret.secretName")
+        if claim := volume.persistent_volume_claim:
+            where = f"{at}.persistentVolumeClaim.claimName"
+            yield Reference("PersistentVolumeClaim", claim.claim_name, where)
         for j, part in enumerate(volume.projected.sources if volume.projected else ()):
             where = f"{at}.projected.sources[{j}]"
             if part.config_map and not part.config_map.optional:

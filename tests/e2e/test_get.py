@@ -382,6 +382,17 @@ def names(instance: Instance) -> list[str]:
     return [item["metadata"]["name"] for item in done["items"]]
 
 
+def test_what_is_not_there_saves_no_other(pods: Instance) -> None:
+    create(pods, pod("x1"))
+    got = pods.cli("get", "pod", "nobody", "x1", check=False)
+    assert got.returncode == 1 and "pod default/nobody not found" in got.stderr
+    assert got.stdout.splitlines()[1].startswith("x1 ")
+    done = pods.cli("delete", "pod", "nobody", "x1", check=False)
+    assert done.returncode == 1 and "pod default/nobody not found" in done.stderr
+    assert done.stdout == 'pod "x1" deleted\n'
+    assert "x1" not in names(pods)
+
+
 def test_delete_several(pods: Instance) -> None:
     create(pods, pod("x1"), pod("x2"), pod("x3"))
     done = pods.cli("delete", "pod", "x1", "x2")
@@ -427,8 +438,6 @@ def test_delete_refuses(pods: Instance) -> None:
     check_error(pods.cli("delete", "pods", check=False), 2, "which pods?")
     wrong = pods.cli("delete", "pod", "web", "--now", "--grace-period=9", check=False)
     check_error(wrong, 2, "say different things")
-    # One that is not there saves the others.
-    check_error(pods.cli("delete", "pod", "web", "nobody", check=False), 1, "not found")
     check_error(pods.cli("delete", "-f", "/no/such.yaml", check=False), 2, "no such file")
     assert "web" in names(pods)
 

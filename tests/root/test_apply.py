@@ -138,6 +138,19 @@ def test_what_may_not_change_is_refused_whole(here: Instance) -> None:
         )
 
 
+def test_a_pod_that_has_ended_is_not_run_again(here: Instance) -> None:
+    pod = node.manifest("p", ["true"], policy="Never")
+    apply(here, pod)
+    ended = node.wait_for(here, "p", lambda p: p["status"]["phase"] == "Succeeded")
+    assert apply(here, pod) == ["unchanged"]
+    pod["metadata"]["labels"] = {"a": "b"}
+    assert apply(here, pod) == ["configured"]
+    assert here.pod("p")["metadata"]["uid"] == ended["metadata"]["uid"]
+    pod["spec"]["containers"][0]["command"] = ["false"]
+    with pytest.raises(MinipodError, match="command"):
+        apply(here, pod)
+
+
 def test_run_does_not_take_over_a_pod_that_lives(here: Instance) -> None:
     apply(here, node.manifest("p"))
     node.wait_for(here, "p", node.ready)
@@ -164,3 +177,13 @@ def test_what_is_missing_is_said_at_once(here: Instance) -> None:
     text = {"manifest": json.dumps(pod), "source": "p.json", "namespace": "default"}
     (warning,) = node.ask(here, "create", **text)["warnings"]
     assert 'configmap "c" not found: the pod waits until it is there' in warning
+
+
+def test_a_missing_claim_is_said_at_once(here: Instance) -> None:
+    pod = node.manifest("p")
+    pod["spec"]["volumes"] = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+    text = {"manifest": json.dumps(pod), "source": "p.json", "namespace": "default"}
+    (warning,) = node.ask(here, "create", **text)["warnings"]
+    assert (
+        'spec.volumes[0].persistentVolumeClaim.claimName: persistentvolumeclaim "c" not' in warning
+    )

@@ -358,6 +358,27 @@ def test_targets_refused(words: list[str]) -> None:
         args.parse_targets(words, kinds)
 
 
+@pytest.mark.parametrize(
+    ("words", "groups"),
+    [
+        (["pods,cm"], [("pods", []), ("configmaps", [])]),
+        (["pods,cm", "a", "b"], [("pods", ["a", "b"]), ("configmaps", ["a", "b"])]),
+        (["pod/a", "cm/b", "pod/c"], [("pods", ["a", "c"]), ("configmaps", ["b"])]),
+        (["all"], [("pods", [])]),
+        (["pod", "a"], [("pods", ["a"])]),
+        (["pod/a"], [("pods", ["a"])]),
+    ],
+)
+def test_targets_of_several_kinds(words: list[str], groups: list[tuple[str, list[str]]]) -> None:
+    assert args.parse_groups(words, args.ALL_KINDS) == groups
+
+
+@pytest.mark.parametrize("words", [[], ["pods,"], ["pods,x"], ["pod/a", "b"], ["pod/a", "x/b"]])
+def test_targets_of_several_kinds_refused(words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        args.parse_groups(words, args.ALL_KINDS)
+
+
 def test_pod_name() -> None:
     assert args.pod_name("web") == args.pod_name("pod/web") == "web"
     for bad in ("", "service/web"):

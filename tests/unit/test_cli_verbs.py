@@ -109,7 +109,7 @@ def test_create(agent: FakeAgent, run: Run, manifest: Path) -> None:
     ]
 
 
-def test_apply_replaces_what_has_ended(agent: FakeAgent, run: Run, manifest: Path) -> None:
+def test_apply_replaces_what_is_going(agent: FakeAgent, run: Run, manifest: Path) -> None:
     assert run("apply", "-f", manifest)[0] == 0
     assert agent.requests[0]["replaceFinished"] is True
     assert agent.requests[0]["apply"] is True
@@ -158,7 +158,54 @@ def test_get_pods(agent: FakeAgent, run: Run) -> None:
         "names": [],
         "selector": "",
         "watch": False,
+        "allowMissing": True,
     }
+
+
+def test_get_shows_what_is_there_beside_what_is_not(agent: FakeAgent, run: Run) -> None:
+    missing = [NotFound(f"pod default/{name} not found").to_status() for name in ("a", "b")]
+    agent.answers["get"] = [{"done": {"items": [pod("web")], "missing": missing}}]
+    for verb in ("get", "describe"):
+        code, out, err = run(verb, "pods", "a", "web", "b")
+        assert code == 1 and "web" in out
+        assert err == "minipod: pod default/a not found\nminipod: pod default/b not found\n"
+
+
+def test_get_of_several_kinds(agent: FakeAgent, run: Run) -> None:
+    settings: Json = {"kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": "b"}}
+
+    def answer(talk: Conversation) -> None:
+        found = {"pods": [pod("web")], "configmaps": [settings], "secrets": []}
+        talk.send({"done": {"items": found[talk.request["kind"]]}})
+
+    agent.answers["get"] = answer
+    code, out, _ = run("get", "pods,secrets,cm")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["NAME", "READY"],
+        ["pod/web", "0/1"],
+        [],
+        ["NAME", "DATA"],
+        ["configmap/settings", "1"],
+    ]
+    assert run("get", "pods,cm", "-o", "name")[1] == "pod/web\nconfigmap/settings\n"
+    assert len(json.loads(run("get", "pods,cm", "-o", "json")[1])["items"]) == 2
+    assert run("get", "pods,cm", "-w")[0] == 2
+
+
+def test_delete_goes_on_after_what_is_not_there(agent: FakeAgent, run: Run) -> None:
+    def answer(talk: Conversation) -> None:
+        if talk.request["kind"] == "pods":
+            talk.send({"event": {"deleted": "pod/b"}})
+            talk.send({"error": NotFound("pod default/a not found").to_status()})
+        else:
+            talk.send({"event": {"deleted": "configmap/c"}})
+            talk.send({"done": {}})
+
+    agent.answers["delete"] = answer
+    code, out, err = run("delete", "pod/a", "pod/b", "cm/c")
+    assert (code, out) == (1, 'pod "b" deleted\nconfigmap "c" deleted\n')
+    assert err == "minipod: pod default/a not found\n"
 
 
 def test_get_in_all_namespaces(agent: FakeAgent, run: Run) -> None:
