@@ -2,6 +2,7 @@
 /* bindings.c: the few calls that Python's os module lacks, for the cffi module minipod.native._core. */
 #define _GNU_SOURCE 1
 #include <linux/bpf.h>
+#include <sys/fsuid.h>
 #include <sys/inotify.h>
 
 #include "sys.h"
@@ -70,6 +71,13 @@ int mp_cgroup_device(int cgroup_fd, const void *instructions, int count) {
 }
 
 int mp_syncfs(int fd) { return (int)sys_result(syncfs(fd)); }
+
+int mp_set_fs_ids(uint32_t uid, uint32_t gid) {
+  /* Neither says whether it did what it was told; asked for no id at all, both say what is. */
+  setfsgid(gid);
+  setfsuid(uid);
+  return (uint32_t)setfsgid((gid_t)-1) == gid && (uint32_t)setfsuid((uid_t)-1) == uid ? 0 : -EPERM;
+}
 
 int mp_unshare(int flags) { return sys_unshare((unsigned long)flags); }
 

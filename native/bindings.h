@@ -18,6 +18,12 @@ int mp_cgroup_device(int cgroup_fd, const void *instructions, int count);
 
 int mp_unshare(int flags);
 
+/*
+ * Have this thread look up, read and make files as these ids (setfsuid(2)); the capabilities that overrule files' modes
+ * go with the 0 of the first, and come back with it.
+ */
+int mp_set_fs_ids(uint32_t uid, uint32_t gid);
+
 int mp_syncfs(int fd);
 
 /* Whether overlayfs takes layers one by one ("lowerdir+", Linux 6.5), by trying: 1 yes, 0 no, -errno on trouble. */

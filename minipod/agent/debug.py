@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API's verbs that look into a pod: debug adds a container to it, attach connects with one that runs."""
+"""The API's verbs that look into a pod: debug adds a container to it, attach connects with one that runs.
+
+And files opens a container's root.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from typing import Any
 
 from minipod.agent.server import Call, Handler
 from minipod.api import load_ephemeral, member
-from minipod.errors import UsageError
+from minipod.errors import MinipodError, UsageError
 from minipod.plan import process_key
 from minipod.plan.command import argv
+from minipod.plan.privileges import working_dir
 from minipod.pods import resolve
 from minipod.pods.manager import PodManager
 from minipod.pods.order import LIVE
+from minipod.runtime.podroot import process_root
 
 
 class Debug:
@@ -24,7 +29,7 @@ class Debug:
 
     def handlers(self) -> dict[str, Handler]:
         """Return the verbs that are answered here."""
-        return {"debug": self.debug, "attach": self.attach}
+        return {"debug": self.debug, "attach": self.attach, "files": self.files}
 
     async def debug(self, call: Call) -> dict[str, Any]:
         """Add the container that ``container`` describes, an EphemeralContainer as JSON.
@@ -72,3 +77,24 @@ class Debug:
             await worker.changed()
         ended = record.ended
         return {"exitCode": ended.exit_code if ended else 137}
+
+    async def files(self, call: Call) -> dict[str, Any]:
+        """Send an fd of a running container's root, and who its user is, for ``minipod cp``.
+
+        What is in there is hostile: see ``runtime/copying.py``. The agent itself touches none of it.
+        """
+        worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
+        record, run, context, shim = worker.running(call.request.get("container"))
+        user = {
+            "uid": context.outside(run.uid),
+            "gid": context.outside(run.gid),
+            "groups": [context.outside(group) for group in run.groups],
+            "cwd": working_dir(member(worker.pod, record.name).container, run),
+        }
+        key = process_key(record.name, record.attempt)
+        try:
+            async with process_root(shim, key) as root:
+                await call.event(user, [root])
+        except OSError as error:
+            raise MinipodError(f"container {record.name} of pod {worker.name}: {error}") from error
+        return {}

@@ -27,6 +27,7 @@ VERBS = {
     "logs": ("logs", "app"),
     "exec": ("exec", "app"),
     "attach": ("attach", "app"),
+    "cp": ("cp", "app"),
     "debug": ("debug", "app"),
     "delete": ("delete", "app"),
     "wait": ("wait", "app"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way to the mounts of a living sandbox, from outside: through its pause process's root. We join no namespace."""
+"""The way to the mounts of a living pod: through the root of one of its processes, from outside."""
 
 from __future__ import annotations
 
@@ -16,30 +16,39 @@ from minipod.runtime.shim import ANSWER_TIMEOUT, Shim
 _BELOW = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 
-@contextlib.asynccontextmanager
-async def sandbox_root(shim: Shim) -> AsyncIterator[int]:
+def sandbox_root(shim: Shim) -> contextlib.AbstractAsyncContextManager[int]:
     """Give an fd of the root of *shim*'s sandbox.
 
     Raises:
         OSError: the sandbox has ended, or its shim does not answer.
     """
-    pid = await _pause(shim)
+    return process_root(shim, SANDBOX_KEY)
+
+
+@contextlib.asynccontextmanager
+async def process_root(shim: Shim, key: str) -> AsyncIterator[int]:
+    """Give an fd of the root of the process that *shim* calls *key*.
+
+    Raises:
+        OSError: it has ended, or the shim does not answer.
+    """
+    pid = await _pid(shim, key)
     fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY)
     try:
         # The shim, its parent, has not reaped it yet: so it was no other process's root that we opened.
-        if await _pause(shim) != pid:
+        if await _pid(shim, key) != pid:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         yield fd
     finally:
         os.close(fd)
 
 
-async def _pause(shim: Shim) -> int:
+async def _pid(shim: Shim, key: str) -> int:
     async with asyncio.timeout(ANSWER_TIMEOUT):
         for process in await shim.state():
-            if process.key == SANDBOX_KEY and process.state == "running":
+            if process.key == key and process.state == "running":
                 return process.pid
-    raise ProcessLookupError(errno.ESRCH, "the sandbox has ended")
+    raise ProcessLookupError(errno.ESRCH, f"{key} has ended")
 
 
 @contextlib.contextmanager
