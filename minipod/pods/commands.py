@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
+from minipod.api import Pod
 from minipod.errors import MinipodError
 from minipod.plan import ContainerContext, PodContext, compile_exec
+from minipod.plan.steps import Launch
 from minipod.pods.core import PodCore
 from minipod.pods.execs import Execs
 from minipod.pods.record import ContainerRecord
@@ -36,6 +39,7 @@ class Commands:
         self._core = core
         self._execs = execs
         self._running = running
+        self._compiled: dict[tuple[str, tuple[str, ...]], _Compiled] = {}
 
     async def run(self, name: str, command: tuple[str, ...], output: Output) -> int:
         """Execute *command* in container *name* and return its exit code; *output* takes what it writes.
@@ -49,16 +53,7 @@ class Commands:
         record, run, context, shim = self._running(name)
         number, ended = self._execs.next()
         key = f"exec/{number}"
-        launch = compile_exec(
-            core.pod,
-            core.spec(record.name),
-            context,
-            run,
-            core.tools.runtime.facts,
-            command,
-            number=number,
-            tty=False,
-        )
+        launch = replace(self._compile(record.name, context, run, command), key=key)
         lost = asyncio.ensure_future(shim.closed.wait())
         try:
             with output.fds() as fds:
@@ -76,6 +71,35 @@ class Commands:
             if not ended.done():
                 # Also when it is still being launched: the shim does one thing after the other.
                 core.spawn(_kill(shim, key))
+
+    def _compile(
+        self, name: str, context: PodContext, run: ContainerContext, command: tuple[str, ...]
+    ) -> Launch:
+        """Return the plan of *command*: that of last time, unless the run, the sandbox or the pod is another now."""
+        core = self._core
+        of = context, run, core.pod, core.pod.metadata.generation
+        kept = self._compiled.get((name, command))
+        if kept is None or any(a is not b for a, b in zip(kept.of, of, strict=True)):
+            launch = compile_exec(
+                core.pod,
+                core.spec(name),
+                context,
+                run,
+                core.tools.runtime.facts,
+                command,
+                number=0,
+                tty=False,
+            )
+            kept = self._compiled[name, command] = _Compiled(of, launch)
+        return kept.launch
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """The plan of a command, and what it was made of."""
+
+    of: tuple[PodContext, ContainerContext, Pod, int | None]
+    launch: Launch
 
 
 class Output:

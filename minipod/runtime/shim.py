@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from minipod.native import executable, ffi, lib, spawn
@@ -26,6 +26,7 @@ SOCKET = "shim.sock"
 # Seconds. A shim answers in microseconds: one that says nothing for so long is held (SIGSTOP) or broken.
 ANSWER_TIMEOUT = 10.0
 _NAME = "minipod-shim"
+_KEPT_PLANS = 16  # of commands: a pod has few probes
 _MESSAGE_SIZE = ffi.sizeof("struct mp_msg")
 
 
@@ -96,6 +97,7 @@ class Shim:
         self._serial = secrets.randbits(30)
         self._waiting: dict[int, asyncio.Future[list[Process]]] = {}
         self._entries: dict[int, list[Process]] = {}
+        self._plans: dict[int, tuple[Launch, bytes]] = {}
         self.on_exit: Callable[[Process], None] = lambda process: None
         self.on_started: Callable[[Process], None] = lambda process: None
         self.on_failed: Callable[[Process], None] = lambda process: None
@@ -172,11 +174,24 @@ class Shim:
             LaunchFailed: a step failed, or the shim refused.
             OSError: the shim is gone.
         """
-        plan = sealed_memfd("plan", pack(launch))
+        plan = sealed_memfd("plan", self._packed(launch))
         try:
             return (await self._request("LAUNCH", launch.key, fds=(plan, *fds)))[0]
         finally:
             os.close(plan)
+
+    def _packed(self, launch: Launch) -> bytes:
+        """Return *launch* in wire form; that of a command which is executed again and again is kept."""
+        if launch.kind != "EXEC":
+            return pack(launch)
+        kept = self._plans.pop(id(launch.steps), None)
+        # An id is used again, so what is kept holds on to its steps. All but the key is in the wire form.
+        if kept is None or replace(kept[0], key=launch.key) != launch:
+            kept = launch, pack(launch)
+        self._plans[id(launch.steps)] = kept
+        if len(self._plans) > _KEPT_PLANS:
+            del self._plans[next(iter(self._plans))]
+        return kept[1]
 
     async def signal(self, key: str, signal: int) -> bool:
         """Send *signal* to a process by its pidfd; whether it was still there."""
