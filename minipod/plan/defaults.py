@@ -84,6 +84,8 @@ POD_PIDS = 4096
 POD_FILES_BYTES = (
     1024 * 1024
 )  # the sandbox's own tmpfs: /etc/hosts, /etc/resolv.conf, /etc/hostname
+FILE_VOLUMES_BYTES = 64 * 1024 * 1024
+"""What the files of all configMap, secret, downwardAPI and projected volumes of a pod may take up."""
 TERMINATION_BYTES = 256 * 1024  # of all containers of a pod: 4096 of each are read
 NOFILE = 1048576
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

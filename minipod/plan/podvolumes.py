@@ -10,7 +10,7 @@ from __future__ import annotations
 from minipod.api import Pod, Volume
 from minipod.plan import steps as s
 from minipod.plan.context import Facts, PodContext
-from minipod.plan.defaults import IMAGE_VOLUME_ATTRIBUTES, VOLUME_ATTRIBUTES
+from minipod.plan.defaults import FILE_VOLUMES_BYTES, IMAGE_VOLUME_ATTRIBUTES, VOLUME_ATTRIBUTES
 
 _IMAGES = 16
 """The first fd slot of the image volumes."""
@@ -64,7 +64,8 @@ def mount_volumes(pod: Pod, facts: Facts, *, tree: int, mount: int) -> list[s.Na
                 s.NewFilesystem(
                     slot=mount,
                     type="tmpfs",
-                    options=("mode=0755", *kept),
+                    # Twice: new files are written beside the old ones.
+                    options=("mode=0755", f"size={2 * FILE_VOLUMES_BYTES}", *kept),
                     attributes=VOLUME_ATTRIBUTES,
                     source=source,
                 ),

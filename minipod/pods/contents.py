@@ -20,6 +20,7 @@ from minipod.api import (
 )
 from minipod.api.amounts import Amounts
 from minipod.errors import MinipodError
+from minipod.plan.defaults import FILE_VOLUMES_BYTES
 from minipod.pods.downward import field_value, resource_value
 from minipod.runtime.atomic import File
 
@@ -27,6 +28,19 @@ Look = Callable[[str, str], ConfigMap | Secret | None]
 """Returns the object of a kind and name, of the pod's namespace."""
 
 _WORDS = {"ConfigMap": "config", "Secret": "secret"}
+
+
+_PAGE = 4096
+
+
+class TooMuch(MinipodError):
+    """The files of a pod's volumes would take up too much memory: one key can be many files."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"the files of the pod's volumes take up more than {FILE_VOLUMES_BYTES} bytes of memory",
+            "use a persistentVolumeClaim or an image volume for what is large",
+        )
 
 
 class NotThere(MinipodError):
@@ -59,6 +73,7 @@ def files_of(pod: Pod, volume: Volume, look: Look, machine: Amounts) -> dict[str
 
     Raises:
         NotThere: an object or key is missing that is not optional.
+        TooMuch: there is no end to them.
     """
     source = volume.files
     assert source is not None, "a volume of files"
@@ -83,6 +98,15 @@ def files_of(pod: Pod, volume: Volume, look: Look, machine: Amounts) -> dict[str
     return result
 
 
+def memory_of(files: Mapping[str, File]) -> int:
+    """Return about how much memory *files* take up: whole pages, and one for each file itself."""
+    return sum(_memory(file.data) for file in files.values())
+
+
+def _memory(data: bytes) -> int:
+    return (-(-len(data) // _PAGE) + 1) * _PAGE
+
+
 class _Maker:
     def __init__(self, pod: Pod, look: Look, machine: Amounts, mode: int, user: int) -> None:
         self._pod = pod
@@ -90,6 +114,8 @@ class _Maker:
         self._machine = machine
         self._mode = mode
         self._user = user
+        self._taken = 0
+        self._facts: dict[str, bytes] = {}
 
     def keyed(
         self, kind: str, name: str, items: Iterable[KeyToPath], optional: bool
@@ -112,15 +138,21 @@ class _Maker:
 
     def downward(self, items: Iterable[DownwardAPIVolumeFile]) -> dict[str, File]:
         """Return facts about the pod as files."""
-        return {item.path: self._file(self._fact(item).encode(), item) for item in items}
+        return {item.path: self._file(self._fact(item), item) for item in items}
 
-    def _fact(self, item: DownwardAPIVolumeFile) -> str:
+    def _fact(self, item: DownwardAPIVolumeFile) -> bytes:
         if item.field_ref:
-            return field_value(self._pod, item.field_ref.field_path)
+            path = item.field_ref.field_path
+            if path not in self._facts:  # the annotations can be long, and in many files
+                self._facts[path] = field_value(self._pod, path).encode()
+            return self._facts[path]
         assert item.resource_field_ref is not None, "validated: it has one of the two"
-        return resource_value(self._pod, None, item.resource_field_ref, self._machine)
+        return resource_value(self._pod, None, item.resource_field_ref, self._machine).encode()
 
     def _file(self, data: bytes, item: KeyToPath | DownwardAPIVolumeFile | None = None) -> File:
+        self._taken += _memory(data)
+        if self._taken > FILE_VOLUMES_BYTES:
+            raise TooMuch
         mode, user = (item.mode, item.user) if item else (None, None)
         return File(
             data,

@@ -14,9 +14,10 @@ import msgspec
 from minipod.api import ConfigMap, Secret, Volume, members
 from minipod.api.objects import ImageVolumeSource
 from minipod.errors import MinipodError, NotFound
+from minipod.plan.defaults import FILE_VOLUMES_BYTES
 from minipod.plan.resources import allocatable
 from minipod.pods import resolve
-from minipod.pods.contents import facts_in, files_of, references
+from minipod.pods.contents import TooMuch, facts_in, files_of, memory_of, references
 from minipod.pods.core import PodCore
 from minipod.runtime.atomic import File, checked, write, written
 from minipod.runtime.ownership import give_opened_to_group, move_opened_to
@@ -43,6 +44,7 @@ class VolumeFiles:
         self._placed: set[str] = set()
         self._seen: dict[str, list[object]] = {}
         self._complained: dict[str, str] = {}
+        self._memory: dict[str, int] = {}
         self.next_try: float | None = None
 
     def ready(self) -> bool:
@@ -111,6 +113,9 @@ class VolumeFiles:
         machine = allocatable(core.tools.runtime.facts)
         try:
             files = checked(files_of(core.pod, volume, self._look, machine))
+            self._memory[volume.name] = memory_of(files)
+            if sum(self._memory.values()) > FILE_VOLUMES_BYTES:
+                raise TooMuch
         except (MinipodError, ValueError) as error:
             words = f'MountVolume.SetUp failed for volume "{volume.name}" : {error}'
             self._complain(volume.name, "FailedMount", words)

@@ -50,7 +50,7 @@ def test_files_are_in_memory_and_writable_by_root_alone(volume: Volume) -> None:
     )
     made = launch.steps[mount - 1]
     assert isinstance(made, s.NewFilesystem)
-    assert (made.type, made.options) == ("tmpfs", ("mode=0755", "noswap"))
+    assert (made.type, made.options) == ("tmpfs", ("mode=0755", "size=134217728", "noswap"))
     assert made.attributes == ("nosuid", "nodev")
     assert made.source == "spec.volumes[0]"
 
@@ -59,7 +59,7 @@ def test_an_old_kernel_may_swap_them() -> None:
     facts = replace(V2, tmpfs_stays_in_memory=False)
     _, launch = planned(pod(volumes=[FILES["secret"]]), facts=facts)
     made = [x for x in launch.steps if isinstance(x, s.NewFilesystem) and x.source]
-    assert made[0].options == ("mode=0755",)
+    assert made[0].options == ("mode=0755", "size=134217728")
 
 
 @pytest.mark.parametrize("volume", [*FILES.values(), IMAGE], ids=[*FILES, "image"])

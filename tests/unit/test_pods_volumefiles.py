@@ -16,7 +16,7 @@ import pytest
 from minipod.api import ConfigMap, Pod, Secret, from_dict
 from minipod.api.objects import ResourceRequirements, Volume
 from minipod.pods import volumefiles
-from minipod.pods.contents import NotThere, files_of, references
+from minipod.pods.contents import NotThere, TooMuch, files_of, references
 from minipod.runtime.atomic import File
 from tests.unit.test_pods_worker import World, of, one_container, world
 
@@ -141,6 +141,23 @@ def test_facts_about_the_pod() -> None:
     assert found["cpu"] == ("2", 0o600, 0)
 
 
+def test_one_key_in_files_without_end() -> None:
+    items = [{"key": "a", "path": f"f{i}"} for i in range(20_000)]
+    source = volume(configMap={"name": "c", "items": items})
+    for text in ("x" * 1_000_000, ""):
+        with pytest.raises(TooMuch, match="67108864 bytes of memory"):
+            made(source, config_map("c", a=text))
+
+
+def test_a_fact_in_files_without_end() -> None:
+    owner = one_container()
+    owner.metadata.annotations["a"] = "\x01" * 200_000
+    field = {"fieldRef": {"fieldPath": "metadata.annotations"}}
+    items = [{"path": f"f{i}", **field} for i in range(20_000)]
+    with pytest.raises(TooMuch):
+        made(volume(downwardAPI={"items": items}), pod=owner)
+
+
 def test_a_secret_is_not_shown_by_accident() -> None:
     assert "horse" not in repr(File(b"correct horse"))
 
@@ -217,6 +234,18 @@ async def test_it_waits_without_a_sandbox_and_goes_on_by_itself(world: World, di
     await world.settle()
     assert disk.text("v/a") == "1"
     assert of(worker).state == "running"
+
+
+async def test_the_files_of_all_volumes_have_an_end(world: World, disk: Disk) -> None:
+    items = [{"key": "a", "path": f"f{i}"} for i in range(40)]
+    source = {"configMap": {"name": "c", "items": items, "defaultUser": ME}}
+    volumes = [from_dict({"name": name, **source}, Volume) for name in ("v", "w")]
+    world.objects.put(config_map("c", a="x" * 1_000_000))
+    await world.run(one_container(volumes=volumes))
+    assert world.log == []
+    _, reason, words = world.store.events[-1]
+    assert reason == "FailedMount"
+    assert "the files of the pod's volumes take up more than 67108864 bytes" in words
 
 
 async def test_the_files_are_there_before_a_container_starts(
