@@ -18,7 +18,7 @@ from typing import Any
 
 from minipod.agent.changes import read_documents
 from minipod.agent.server import Call, Handler
-from minipod.api import Document, Pod, StoredObject, default_container, member, members
+from minipod.api import Document, Pod, StoredObject, default_container, defaulted, member, members
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
 from minipod.plan.context import Users
@@ -104,6 +104,8 @@ class Service:
         else:
             chosen = [member(worker.pod, wanted).name if wanted else default_container(worker.pod)]
         sender = _LogSender(call, worker)
+        if not (wanted or call.request.get("allContainers")) and (note := defaulted(worker.pod)):
+            await call.event({"note": note})
         if call.request.get("follow") and not call.request.get("previous"):
             await asyncio.gather(*(sender.follow(name) for name in chosen))
         else:

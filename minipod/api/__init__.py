@@ -5,7 +5,7 @@
 This package does no I/O and imports nothing of minipod but its version and ``minipod.errors``.
 """
 
-from minipod.api.containers import Member, default_container, member, members
+from minipod.api.containers import Member, default_container, defaulted, member, members
 from minipod.api.ephemeral import load_ephemeral
 from minipod.api.manifest import Document, load_manifests
 from minipod.api.objects import (
@@ -168,6 +168,7 @@ __all__ = [
     "VolumeResourceRequirements",
     "contents",
     "default_container",
+    "defaulted",
     "from_dict",
     "load_ephemeral",
     "load_manifests",

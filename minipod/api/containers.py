@@ -14,6 +14,9 @@ from minipod.api.objects import Container, Pod, PodSpec
 from minipod.errors import NotFound
 
 Kind = Literal["init", "app", "ephemeral"]
+_DEFAULT = "kubectl.kubernetes.io/default-container"
+_SHOWN = {"app": "", "ephemeral": " (ephem)", "init": " (init)"}
+"""The kinds in the order in which kubectl names them, each with its mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +78,21 @@ def member(pod: Pod, name: str) -> Member:
     raise NotFound(f"pod {whose} has no container {name}", f"it has: {names}")
 
 
+def defaulted(pod: Pod) -> str:
+    """Return kubectl's words about the container that is meant when none is named; nothing where it needs none."""
+    kinds = list(_SHOWN)
+    found = sorted(members(pod), key=lambda each: kinds.index(each.kind))
+    names = [each.name + _SHOWN[each.kind] for each in found]
+    if len(names) == 1 or _DEFAULT in pod.metadata.annotations:
+        return ""
+    return f'Defaulted container "{default_container(pod)}" out of: {", ".join(names)}'
+
+
 def default_container(pod: Pod) -> str:
     """Return the container that a command means which names none: what the annotation says, else the app's first.
 
     The annotation ``kubectl.kubernetes.io/default-container`` is kubectl's.
     """
     names = [found.name for found in members(pod)]
-    wanted = pod.metadata.annotations.get("kubectl.kubernetes.io/default-container")
+    wanted = pod.metadata.annotations.get(_DEFAULT)
     return wanted if wanted in names else pod.spec.containers[0].name

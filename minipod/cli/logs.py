@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -53,6 +54,7 @@ def logs(
     from minipod.cli.args import parse_duration, pod_name
     from minipod.cli.client import call
     from minipod.cli.loglines import LogWriter
+    from minipod.cli.output import escape
     from minipod.errors import UsageError
 
     if since and since_time:
@@ -85,5 +87,8 @@ def logs(
     with call(where.config, request) as answer:
         while answer.done is None:
             for event in answer.receive():
-                writer.write(event["log"])
+                if "log" in event:
+                    writer.write(event["log"])
+                else:
+                    print(escape(event["note"]), file=sys.stderr)
             writer.flush()

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, Namespace, complete_words, session, verb
+from minipod.cli.options import SETTINGS, Namespace, Session, complete_words, session, verb
 
 app = typer.Typer(**SETTINGS)
 
@@ -36,14 +37,18 @@ def run(
             autocompletion=complete_words("running", "ready"),
         ),
     ] = "",
-    remove: Annotated[bool, typer.Option("--rm", help="Delete the pods at their end.")] = False,
+    remove: Annotated[
+        bool,
+        typer.Option("--rm", help="At the end, delete the pods and all else that was created."),
+    ] = False,
     namespace: Namespace = None,
 ) -> None:
     """Run the pods of a manifest and show what they write.
 
     Ends when they end: with exit code 0 when all succeeded, else with that of the first container that failed.
     Ctrl-C deletes the pods, and a second one does not wait for them. A pod of the same name that has ended gives
-    way.
+    way. With --rm, the ConfigMaps, Secrets, claims (with their data) and volumes that this very run created go
+    after the pods; those that were there stay.
     """
     from minipod.errors import UsageError
 
@@ -73,4 +78,26 @@ def run(
             code = foreground.until_up(ready=wait == "ready")
         else:
             code = foreground.until_finished(remove=remove)
+    if remove:
+        _remove_made(where, objects)
     raise typer.Exit(code)
+
+
+def _remove_made(where: Session, objects: Sequence[dict[str, Any]]) -> None:
+    """Delete those of *objects* that are no pods and were created, not found."""
+    from minipod.cli.client import call
+    from minipod.kinds import KINDS
+
+    for item in objects:
+        if item["kind"] == "Pod" or item.get("change") != "created":
+            continue
+        request = {
+            "verb": "delete",
+            "kind": KINDS[item["kind"]].plural,
+            "namespace": item["namespace"],
+            "names": [item["name"]],
+            "wait": False,  # what an interrupted pod still uses goes with it
+            "ignoreNotFound": True,
+        }
+        with call(where.config, request) as answer:
+            answer.finish()

@@ -49,6 +49,12 @@ def test_of_the_first_container_or_a_named_one(pods: Instance) -> None:
     assert sorted(done.stdout.split()) == ["7", "8", "9", "low"] and done.stderr == ""
 
 
+def test_says_whose_log_it_is_when_nobody_was_named(pods: Instance) -> None:
+    done = pods.cli("logs", "counts", "--tail=1")
+    assert (done.stdout, done.stderr) == ("9\n", 'Defaulted container "up" out of: up, down\n')
+    assert pods.cli("logs", "counts", "-c", "up", "--tail=1").stderr == ""
+
+
 def test_of_all_containers(pods: Instance) -> None:
     done = pods.cli("logs", "counts", "--all-containers", "--prefix", "--tail", "2")
     lines = done.stdout.splitlines()
@@ -91,7 +97,7 @@ def test_since(pods: Instance) -> None:
 def test_previous(pods: Instance) -> None:
     assert pods.cli("logs", "again", "--previous").stdout == "first\n"
     assert pods.cli("logs", "again").stdout == "second\n"
-    done = pods.cli("logs", "counts", "-p", check=False)
+    done = pods.cli("logs", "counts", "-c", "up", "-p", check=False)
     check_error(done, 1, "was not restarted: there is no previous log", hint=False)
 
 

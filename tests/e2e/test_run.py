@@ -69,6 +69,26 @@ def test_standard_input_with_documents_and_lists(shared_instance: Instance) -> N
     assert not {"m1", "m2"} & set(names(shared_instance))
 
 
+def test_rm_removes_what_this_run_created(shared_instance: Instance) -> None:
+    def settings(name: str) -> str:
+        return f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n---\n"
+
+    claim = (
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: made}\n"
+        "spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}\n---\n"
+    )
+    shared_instance.cli("apply", "-f", "-", input=settings("there"))
+    using = pod("using", shell("echo x > /v/f"))
+    using["spec"]["containers"][0]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
+    using["spec"]["volumes"] = [{"name": "v", "persistentVolumeClaim": {"claimName": "made"}}]
+    text = settings("made") + settings("there") + claim + manifest(using)
+    shared_instance.cli("run", "--rm", "-", input=text)
+    left = shared_instance.cli("get", "pods,cm,pvc,pv", "-o", "name").stdout
+    assert "made" not in left and "using" not in left and "persistentvolume" not in left
+    assert "configmap/there\n" in left
+    shared_instance.cli("delete", "cm", "there")
+
+
 def test_one_failed_pod_of_several_makes_the_exit_code(shared_instance: Instance) -> None:
     text = manifest(pod("n1", shell("exit 0")), pod("n2", shell("exit 9")))
     done = shared_instance.cli("run", "--rm", "-", input=text, check=False)

@@ -27,6 +27,8 @@ from minipod.api import (
     PodStatus,
     ResourceRequirements,
     Volume,
+    default_container,
+    defaulted,
     from_dict,
     qos_class,
     to_dict,
@@ -174,3 +176,13 @@ def test_qos_class(containers: list[tuple[Any, Any]], expected: str) -> None:
         for limits, requests in containers
     ]
     assert qos_class(Pod(spec=PodSpec(containers=made))) == expected
+
+
+def test_which_container_is_meant_when_none_is_named() -> None:
+    pod = Pod(spec=PodSpec(containers=[Container(name="a")]))
+    assert defaulted(pod) == ""
+    pod.spec.init_containers = [Container(name="i")]
+    pod.spec.containers.append(Container(name="b"))
+    assert defaulted(pod) == 'Defaulted container "a" out of: a, b, i (init)'
+    pod.metadata.annotations["kubectl.kubernetes.io/default-container"] = "b"
+    assert (default_container(pod), defaulted(pod)) == ("b", "")
