@@ -442,24 +442,52 @@ def test_a_scope_that_was_taken_away_is_made_again(
     assert len(processes(vm, pod_cgroup(pod))) == 2
 
 
-def test_the_shipped_unit(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+@pytest.fixture
+def shipped_unit(vm: Vm) -> Iterator[None]:
+    """The agent is one that `make install` brought (for another Python), started at boot; not running yet."""
     vm.sh("minipod agent stop")
-    # As `make install` does, for another Python.
     shipped = f"{SOURCES}/minipod/agent/minipod-agent.service"
     vm.sh(f"sed 's,^ExecStart=[^ ]*,ExecStart=/usr/bin/python3,' {shipped} >{UNIT}")
-    try:
-        vm.sh("systemd-analyze verify minipod-agent.service; systemctl daemon-reload")
-        # The first command starts it, as it would start a transient one.
-        pod = run("served", "sleep", "1000")
-        state = show(vm, "minipod-agent.service", "ActiveState", "FragmentPath", "Transient")
-        assert state == ["active", UNIT, "no"]
-        before, old = processes(vm, pod_cgroup(pod)), agent_pid(vm)
-        vm.sh("systemctl kill --signal=KILL --kill-whom=main minipod-agent")
-        until(lambda: agent_pid(vm) not in (old, "0"), "systemd starts it again")
-        assert get(vm, "served")["status"]["phase"] == "Running"
-        assert processes(vm, pod_cgroup(pod)) == before
-    finally:
-        vm.sh(f"systemctl stop minipod-agent || true; rm {UNIT}; systemctl daemon-reload")
+    vm.sh("systemd-analyze verify minipod-agent.service; systemctl --quiet enable minipod-agent")
+    yield
+    vm.sh("systemctl --quiet disable --now minipod-agent")
+    vm.sh(f"rm {UNIT}; systemctl daemon-reload")
+
+
+@pytest.mark.usefixtures("shipped_unit")
+def test_the_shipped_unit(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    # The first command starts it, as it would start a transient one.
+    pod = run("served", "sleep", "1000")
+    state = show(vm, "minipod-agent.service", "ActiveState", "FragmentPath", "Transient")
+    assert state == ["active", UNIT, "no"]
+    before, old = processes(vm, pod_cgroup(pod)), agent_pid(vm)
+    vm.sh("systemctl kill --signal=KILL --kill-whom=main minipod-agent")
+    until(lambda: agent_pid(vm) not in (old, "0"), "systemd starts it again")
+    assert get(vm, "served")["status"]["phase"] == "Running"
+    assert processes(vm, pod_cgroup(pod)) == before
+
+
+@pytest.mark.usefixtures("shipped_unit")
+def test_a_reset_under_running_pods(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
+    """What lies on the disk is all that is left; nobody says anything to the agent that comes with the machine."""
+    spec = {"restartPolicy": "Always", "volumes": [{"name": "v", "emptyDir": {}}]}
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    count = ("sh", "-c", "echo run >>/v/runs; exec sleep 1000")
+    old = run("again", *count, spec=spec, volumeMounts=mounts)
+    run("once", "sleep", "1000")
+    vm.reset()
+    runs = f"/var/lib/minipod/pods/{old['metadata']['uid']}/volumes/v/runs"
+    until(lambda: vm.sh(f"cat {runs}") == "run\nrun\n", "it runs again, with its volume")
+    new = get(vm, "again")
+    status = new["status"]["containerStatuses"][0]
+    assert new["metadata"]["uid"] == old["metadata"]["uid"]
+    assert (status["restartCount"], list(status["state"])) == (1, ["running"])
+    assert len(processes(vm, pod_cgroup(new))) == 2
+    assert vm.run("minipod", "exec", "again", "--", "echo", "here").stdout == "here\n"
+    failed = get(vm, "once")["status"]
+    assert failed["phase"] == "Failed"
+    ended = failed["containerStatuses"][0]["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("Unknown", 255)
 
 
 def test_nothing_is_left(vm: Vm) -> None:
