@@ -176,10 +176,15 @@ def status_words(field: Field) -> str:
 
 
 def type_doc(type_name: str) -> str:
-    """Return what a type is, from its struct; ``""`` for one that has none."""
+    """Return what a type is, from the first paragraph about its struct; ``""`` for one that has none.
+
+    What comes after it is about the struct, for programmers.
+    """
     struct = getattr(objects, type_name, None)
-    doc = (struct.__doc__ or "") if struct else ""
-    return " ".join(doc.split()).replace("``", '"').replace("*", "")
+    doc = (struct.__doc__ or "").partition("\n\n")[0] if struct else ""
+    # Attributes by the names that manifests have.
+    named = re.sub(r"(?<=[a-z])_([a-z])", lambda letter: letter[1].upper(), " ".join(doc.split()))
+    return named.replace("``", '"').replace("*", "")
 
 
 def default_of(type_name: str, name: str, field: Field) -> str:

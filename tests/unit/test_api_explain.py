@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 
-from minipod.api.explain import complete, explain, find, inner_type, kinds
+from minipod.api.explain import complete, explain, find, inner_type, kinds, type_doc
 from minipod.api.field import Status
 from minipod.api.fields import table, type_names
 from minipod.api.reference import reference
@@ -93,3 +94,10 @@ def test_every_field_says_what_it_means() -> None:
         f"{name}.{key}" for name in type_names() for key, f in table(name).items() if not f.doc
     ]
     assert silent == []
+
+
+def test_types_are_described_in_the_words_of_manifests() -> None:
+    for name in type_names():
+        said = type_doc(name)
+        assert not re.search(r"[a-z]_[a-z]|\bNone\b|``", said), (name, said)
+    assert "binaryData" in type_doc("ConfigMap")

@@ -44,7 +44,7 @@ class TCPSocketAction(Object):
 
 
 class GRPCAction(Object):
-    """A call of the standard gRPC health service; *mode* is Plaintext (also None) or TLS."""
+    """A call of the standard gRPC health service; *mode* is Plaintext (the default) or TLS."""
 
     port: int = 0
     service: str = ""

@@ -10,7 +10,7 @@ from minipod.api.objects.base import Object, spelled_out
 
 
 class ResourceRequirements(Object):
-    """Quantities (see ``quantity.py``) by resource.
+    """Quantities by resource.
 
     The resources are cpu, memory, ephemeral-storage, hugepages-<size>, and in limits minipod's own pids.
     """

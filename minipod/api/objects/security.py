@@ -38,7 +38,10 @@ class Capabilities(Object):
 
 
 class PodSecurityContext(Object):
-    """What holds for all containers of a pod; what a container says itself goes before it. ``None``: not said."""
+    """What holds for all containers of a pod; what a container says itself goes before it.
+
+    ``None``: not said.
+    """
 
     run_as_user: int | None = None
     run_as_group: int | None = None
@@ -53,7 +56,10 @@ class PodSecurityContext(Object):
 
 
 class SecurityContext(Object):
-    """What holds for one container. ``None``: not said."""
+    """What holds for one container.
+
+    ``None``: not said.
+    """
 
     run_as_user: int | None = None
     run_as_group: int | None = None
