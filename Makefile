@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 # What a Debian or Ubuntu without anything lacks, to build, to run, to test.
 BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
-TEST_PACKAGES := clang-format iproute2 strace util-linux
+TEST_PACKAGES := clang-format docker-registry iproute2 openssl strace util-linux
 # tests/vm: a Debian in QEMU.
 VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86
 

@@ -55,6 +55,9 @@ class Instance:
             pod_cidr=f"10.{128 + number}.0.0/16",
             nft_table=f"mpt{number:02}",
             cgroup_parent=f"mpt{number:02}",
+            containers_dir=str(self.base / "containers"),
+            docker_dir=str(self.base / "docker"),
+            docker_config=str(self.base / "docker/config.json"),
         )
         outer = {
             name: value for name, value in os.environ.items() if not name.startswith("MINIPOD_")

@@ -174,7 +174,9 @@ class Changes:
                 try:
                     resolve.find_image(self._manager.tools.images, found.container)
                 except NotFound as error:
-                    report.error(f"{found.path}.image", str(error))
+                    container = found.container
+                    if not resolve.may_come(error, container.image, container.image_pull_policy):
+                        report.error(f"{found.path}.image", str(error))
         return report.problems
 
     def _object_changes(

@@ -15,7 +15,7 @@ from minipod.errors import MinipodError, UsageError
 from minipod.plan import process_key
 from minipod.plan.command import argv
 from minipod.plan.privileges import working_dir
-from minipod.pods import resolve
+from minipod.pods import pulling
 from minipod.pods.manager import PodManager
 from minipod.pods.order import LIVE
 from minipod.runtime.podroot import process_root
@@ -38,7 +38,10 @@ class Debug:
         """
         worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
         container = load_ephemeral(call.text("container"), "container", worker.pod)
-        image = resolve.find_image(self._manager.tools.images, container)
+        # At once, so that whoever asks hears what is wrong; by its policy it is got when it starts.
+        policy = "Never" if container.image_pull_policy == "Never" else "IfNotPresent"
+        image = await pulling.get_image(worker.core, container.image, policy)
+        load_ephemeral(call.text("container"), "container", worker.pod)  # nobody was as fast
         if not argv(container, image.config.entrypoint, image.config.cmd, {}):
             raise UsageError(
                 f"image {container.image} does not say what to execute", "name it: -- COMMAND"

@@ -1,30 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image verbs: list, load, save, rm, inspect. Loading runs in a process of its own, so that the loop stays free."""
+"""The image verbs: list, load, pull, save, rm, inspect."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
-import sys
 from typing import Any, Literal
 
+from minipod.agent.loading import run_loader
+from minipod.agent.puller import Puller
 from minipod.agent.server import Call, Handler
 from minipod.api import Pod, members
 from minipod.errors import MinipodError, NotFound, UsageError
-from minipod.images import Image, ImageStore
+from minipod.images import Image, ImageStore, normalize_reference
 from minipod.pods.manager import PodManager
 from minipod.pods.record import PodRecord
-
-_SIX_MIB = 6 * 1024 * 1024  # the longest line that a loader may write
 
 
 class ImageService:
     """Answers requests about images."""
 
-    def __init__(self, images: ImageStore, manager: PodManager) -> None:
+    def __init__(self, images: ImageStore, manager: PodManager, puller: Puller) -> None:
         self._images = images
+        self._puller = puller
         self._manager = manager
 
     def handlers(self) -> dict[str, Handler]:
@@ -36,6 +34,7 @@ class ImageService:
         operations: dict[str, Handler] = {
             "list": self._list,
             "load": self._load,
+            "pull": self._pull,
             "save": self._save,
             "rm": self._remove,
             "inspect": self._inspect,
@@ -86,48 +85,32 @@ class ImageService:
         if len(call.fds) != 1:
             raise UsageError("an image load needs one file")
         fd = call.fds[0]
-        # The unpacker reads hostile input: its own process, a fixed environment, no way to the agent but its output.
-        worker = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "minipod.images.loader",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            pass_fds=(fd,),
-            cwd="/",
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-            limit=_SIX_MIB,
+        request = {
+            "root": self._images.root,
+            "fd": fd,
+            "name": call.request.get("name"),
+            "source": call.text("source", "archive"),
+        }
+        done = await run_loader(request, call.event, fds=(fd,))
+        self._manager.image_came()
+        return {"references": done["done"]}
+
+    async def _pull(self, call: Call) -> dict[str, Any]:
+        """Pull one image, and tell how far it is."""
+        reference = normalize_reference(call.text("reference"))
+        auths = call.request.get("auths") or []
+        if not isinstance(auths, list) or not all(isinstance(each, dict) for each in auths):
+            raise UsageError("auths must be a list of objects")
+        before = self._images.get(reference)
+        image = await self._puller.pull(
+            reference, auths, heard=call.event, platform=call.request.get("platform") or ""
         )
-        assert worker.stdin and worker.stdout and worker.stderr, "all three are pipes"
-        try:
-            arguments = {
-                "root": self._images.root,
-                "fd": fd,
-                "name": call.request.get("name"),
-                "source": call.text("source", "archive"),
-            }
-            worker.stdin.write(json.dumps(arguments).encode() + b"\n")
-            worker.stdin.close()
-            async for raw in worker.stdout:
-                line = json.loads(raw)
-                if "progress" in line:
-                    await call.event({"progress": line["progress"]})
-                elif "error" in line:
-                    raise _loader_error(line["error"])
-                elif "done" in line:
-                    self._manager.image_came()
-                    return {"references": line["done"]}
-            stderr = (await worker.stderr.read()).decode(errors="replace").strip().splitlines()
-            raise MinipodError(
-                f"the image loader ended early: {stderr[-1] if stderr else 'no message'}"
-            )
-        finally:
-            if worker.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    worker.kill()
-                await worker.wait()
+        self._manager.image_came()
+        return {
+            "reference": reference,
+            "digest": image.digest,
+            "changed": before is None or before.digest != image.digest,
+        }
 
     async def _save(self, call: Call) -> dict[str, Any]:
         if len(call.fds) != 1:
@@ -196,13 +179,6 @@ def _stands_on(record: PodRecord) -> set[str]:
     """Return the ids of the images whose layers are mounted for the pod right now."""
     live = {c.image_id for c in record.containers if c.state in ("running", "starting")}
     return live | (set(record.volume_images.values()) if record.sandbox_up else set())
-
-
-def _loader_error(said: dict[str, Any]) -> MinipodError:
-    error = MinipodError(str(said.get("what")), str(said.get("remedy", "")))
-    error.reason = str(said.get("reason", error.reason))
-    error.exit_code = int(said.get("exitCode", error.exit_code))
-    return error
 
 
 def _summary(image: Image) -> dict[str, Any]:

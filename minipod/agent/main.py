@@ -26,6 +26,7 @@ from minipod.agent.conditions import ConditionService
 from minipod.agent.debug import Debug
 from minipod.agent.imageservice import ImageService
 from minipod.agent.objects import ObjectTable
+from minipod.agent.puller import Puller
 from minipod.agent.reads import Reads
 from minipod.agent.resources import Resources
 from minipod.agent.server import Call, Server
@@ -78,7 +79,7 @@ class Agent:
                 **ConditionService(manager).handlers(),
                 **Resources(manager).handlers(),
                 **Debug(manager).handlers(),
-                **ImageService(manager.tools.images, manager).handlers(),
+                **ImageService(manager.tools.images, manager, self._puller).handlers(),
                 "agent-status": self._status_of(manager),
                 "agent-stop": self._stop_with(manager),
             }
@@ -118,6 +119,7 @@ class Agent:
         facts = probe.gather(config.root_dir)
         images = ImageStore(f"{config.root_dir}/images")
         images.sweep()
+        self._puller = Puller(config, images)
         network = await Network.open(config)
         self._home = scope.find(facts, config.cgroup_parent)
         facts = replace(
@@ -138,6 +140,7 @@ class Agent:
             config=config,
             runtime=runtime,
             images=images,
+            puller=self._puller,
             pool=AddressPool(store.db, config.pod_cidr),
             user_ids=UserIds(store.db, config.user_ids),
             store=store,

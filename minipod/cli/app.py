@@ -98,7 +98,7 @@ def _version(value: bool) -> None:
     + "\n\nWhere an instance lives is told by the options before the verb, by MINIPOD_* variables "
     "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also --log-dir, --bridge, "
     "--user-ids, --allowed-unsafe-sysctls, --link-prefix, --pod-cidr, --nft-table, --cgroup-parent, "
-    "--cluster-domain and --single-process-oom-kill.",
+    "--cluster-domain, --single-process-oom-kill, --containers-dir, --docker-dir and --docker-config.",
 )
 def _before_the_verb(
     ctx: typer.Context,
@@ -136,6 +136,15 @@ def _before_the_verb(
     allowed_unsafe_sysctls: Annotated[
         str | None, typer.Option("--allowed-unsafe-sysctls", metavar="NAMES", hidden=True)
     ] = None,
+    containers_dir: Annotated[
+        str | None, typer.Option("--containers-dir", metavar="DIR", hidden=True)
+    ] = None,
+    docker_dir: Annotated[
+        str | None, typer.Option("--docker-dir", metavar="DIR", hidden=True)
+    ] = None,
+    docker_config: Annotated[
+        str | None, typer.Option("--docker-config", metavar="FILE", hidden=True)
+    ] = None,
     namespace: Namespace = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -155,6 +164,9 @@ def _before_the_verb(
         "single_process_oom_kill": single_process_oom_kill,
         "user_ids": user_ids,
         "allowed_unsafe_sysctls": allowed_unsafe_sysctls,
+        "containers_dir": containers_dir,
+        "docker_dir": docker_dir,
+        "docker_config": docker_config,
     }
     ctx.obj = Session(flags, namespace)
     if ctx.invoked_subcommand is None:

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from minipod.images.documents import ImageConfig
 from minipod.images.identity import Identity, resolve_user
-from minipod.images.reference import normalize_reference
+from minipod.images.reference import is_pullable, normalize_reference
 from minipod.images.store import Image, ImageStore
 
-__all__ = ["Identity", "Image", "ImageConfig", "ImageStore", "normalize_reference", "resolve_user"]
+__all__ = [
+    "Identity",
+    "Image",
+    "ImageConfig",
+    "ImageStore",
+    "is_pullable",
+    "normalize_reference",
+    "resolve_user",
+]

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from minipod.errors import UsageError
+from minipod.images.ahead import Ahead
 from minipod.images.bounds import BadImage, Budget, Limits
 from minipod.images.documents import (
     INDEX_TYPES,
@@ -23,7 +25,7 @@ from minipod.images.documents import (
     parse_config,
     parse_document,
 )
-from minipod.images.layout import Layout
+from minipod.images.layout import ORIGIN, Layout
 from minipod.images.platforms import Platform, rank
 from minipod.images.reference import parse_reference
 from minipod.images.session import Session, Vanished, copy_checked
@@ -98,6 +100,7 @@ class _Ingest:
         self._progress = progress
         self._platform = platform
         self._limits = limits
+        self._tell = threading.Lock()
         self._documents: dict[str, bytes] = {}
         self._document_bytes = 0
         self._visits = 0
@@ -112,18 +115,23 @@ class _Ingest:
         manifest, config = self._manifest(chosen)
         self._keep(chosen)
         self._keep(manifest.config)
+        if sum(layer.size for layer in manifest.layers) > self._limits.unpacked:
+            raise BadImage(f"its layers have more than {self._limits.unpacked} bytes")
         budget = Budget.of(self._limits)
-        for number, (layer, diff_id) in enumerate(
-            zip(manifest.layers, config.diff_ids, strict=True)
-        ):
-            try:
-                self._layer(layer, diff_id, budget)
-            except BadImage as error:
-                raise BadImage(f"layer {number} ({layer.digest[:19]}…): {error}") from error
+        with self._ahead(manifest.layers) as ahead:
+            for number, (layer, diff_id) in enumerate(
+                zip(manifest.layers, config.diff_ids, strict=True)
+            ):
+                try:
+                    self._layer(layer, diff_id, budget, ahead)
+                except BadImage as error:
+                    raise BadImage(f"layer {number} ({layer.digest[:19]}…): {error}") from error
         digests = frozenset(
             {chosen.digest, *(d.digest for d in root.manifests if len(root.manifests) == 1)}
         )
-        return chosen, digests
+        # Nothing that the index says of it is taken over, but which index it was.
+        origin = {ORIGIN: root.manifests[0].digest} if len(root.manifests) == 1 else {}
+        return Descriptor(chosen.media_type, chosen.digest, chosen.size, origin), digests
 
     def _candidates(
         self, descriptor: Descriptor, found: list[tuple[Descriptor, Platform]], nesting: int
@@ -197,17 +205,28 @@ class _Ingest:
         """Stage a document as a blob, anew also when the store has it: that one may be damaged."""
         self._session.add_blob(descriptor, io.BytesIO(self._document(descriptor)))
 
-    def _layer(self, layer: Descriptor, diff_id: str, budget: Budget) -> None:
+    def _ahead(self, layers: Sequence[Descriptor]) -> AbstractContextManager[Ahead | None]:
+        """Begin to fetch the layers that are not there, where the source has them far away."""
+        if self._source.streams == 1:
+            return contextlib.nullcontext()
+        missing = [layer for layer in layers if self._session.blob_path(layer.digest) is None]
+        source = self._source
+        return Ahead(
+            missing, lambda layer: self._fetch(layer, "downloading"), source.streams, source.stop
+        )
+
+    def _fetch(self, layer: Descriptor, status: str) -> str:
+        with self._open(layer) as data:
+            return self._session.add_blob(layer, _Counted(data, self._reporter(status, layer)))
+
+    def _layer(self, layer: Descriptor, diff_id: str, budget: Budget, ahead: Ahead | None) -> None:
         path = self._session.blob_path(layer.digest)
         has_layer = self._session.has_layer(diff_id)
         if path is not None and has_layer:
             self._reporter("present", layer)(layer.size)
             return
         if path is None:
-            with self._open(layer) as data:
-                path = self._session.add_blob(
-                    layer, _Counted(data, self._reporter("copying", layer))
-                )
+            path = ahead.wait(layer) if ahead else self._fetch(layer, "copying")
         with open(path, "rb", buffering=0) as file:
             kind = compression_of(file.read(MAGIC_LENGTH))
             file.seek(0)
@@ -231,9 +250,10 @@ class _Ingest:
             nonlocal next_report
             if done >= next_report or done == layer.size:
                 next_report = done + _REPORT_EVERY
-                self._progress(
-                    {"layer": layer.digest, "status": status, "done": done, "total": layer.size}
-                )
+                with self._tell:
+                    self._progress(
+                        {"layer": layer.digest, "status": status, "done": done, "total": layer.size}
+                    )
 
         return report
 

@@ -21,6 +21,7 @@ from minipod.images.documents import OCI_INDEX, REF_NAME, Descriptor, parse_inde
 from minipod.images.streams import write_all
 from minipod.images.trees import random_name
 
+ORIGIN = "dev.minipod.origin"
 LAYOUT_MARKER = to_json({"imageLayoutVersion": "1.0.0"})
 
 
@@ -109,14 +110,21 @@ class Layout:
                 os.close(fd)
 
     @staticmethod
+    def origin_of(entry: Descriptor) -> str:
+        """Return the digest of what a registry had under that name: the image's index, or its manifest."""
+        return entry.annotations.get(ORIGIN, entry.digest)
+
+    @staticmethod
     def reference_of(entry: Descriptor) -> str:
         """Return the reference under which the index has *entry*, or an empty string."""
         return entry.annotations.get(REF_NAME, "")
 
     @staticmethod
     def named(entry: Descriptor, reference: str) -> Descriptor:
-        """Return *entry* with *reference*."""
-        return Descriptor(entry.media_type, entry.digest, entry.size, {REF_NAME: reference})
+        """Return *entry* with *reference*, and no other annotations than where it came from."""
+        origin = {key: value for key, value in entry.annotations.items() if key == ORIGIN}
+        notes = {REF_NAME: reference, **origin}
+        return Descriptor(entry.media_type, entry.digest, entry.size, notes)
 
     def _replace(self, name: str, data: bytes) -> None:
         partial = f"{self.tmp}/{random_name()}"

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The process that loads an image, so that the agent's loop stays free: ``python -m minipod.images.loader``.
+"""The process that loads or pulls an image, so that the agent's loop stays free: ``python -m minipod.images.loader``.
 
 It reads one line of JSON from stdin: ``root`` (of the store), ``path`` or ``fd`` (inherited), and optionally ``name``
-and ``platform``. It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "status", "done",
+and ``platform``; or, to pull, ``root``, ``reference``, ``settings``, ``auths`` and ``proxies`` (see
+``registry.source.Access``). It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "status", "done",
 "total"}}``, then either ``{"done": [references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy",
 "reason", "exitCode"}}``, and exits with 0 or 1. A killed loader leaves nothing that the next sweep does not find.
 
-It parses hostile input as root; so before it reads any, it gives up what it does not need: the network, the System V
-objects, ever gaining privileges, and all capabilities but those that writing a layer takes.
+It parses hostile input as root; so before it reads any, it gives up what it does not need: the network (unless it
+pulls), the System V objects, ever gaining privileges, and all capabilities but those that writing a layer takes.
 """
 
 from __future__ import annotations
@@ -18,28 +19,32 @@ import sys
 from typing import Any, BinaryIO
 
 from minipod.errors import MinipodError
+from minipod.images.reference import normalize_reference
 from minipod.images.store import ImageStore
 
 # DAC_OVERRIDE also to read the archive; MKNOD and SYS_ADMIN for whiteouts and opaque directories.
 KEPT_CAPABILITIES = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap", "sys_admin")
-_MAX_REQUEST = 64 << 10
+_MAX_REQUEST = 16 << 20  # pull secrets may be in it
 
 
 def main() -> int:
     """Serve one request from stdin; return the exit code."""
     os.umask(0)
-    request = sys.stdin.buffer.readline(_MAX_REQUEST)
+    line = sys.stdin.buffer.readline(_MAX_REQUEST)
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whoever prints does not disturb the messages
     try:
-        confine()
-        answer = load(json.loads(request), output)
+        request = json.loads(line)
+        pulls = "reference" in request
+        confine(network=pulls)
+        answer = (pull if pulls else load)(request, output)
     except MinipodError as error:
         answer = _error(error)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         answer = _error(MinipodError(f"image loader: {error!r}", "load it again"))
     _write(output, answer)
     output.close()
+    sys.stderr.flush()
     return 1 if "error" in answer else 0
 
 
@@ -62,8 +67,31 @@ def load(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
     return {"done": references, "images": [image.digest for image in images]}
 
 
-def confine() -> None:
+def pull(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
+    """Pull what *request* says, with progress to *output*; return the last message.
+
+    Raises:
+        MinipodError: the image cannot be had.
+        KeyError: the request lacks something.
+    """
+    from minipod.images.registry.settings import Settings
+    from minipod.images.registry.source import Access
+
+    access = Access(Settings(**request["settings"]), request["auths"], request["proxies"])
+    image = ImageStore(request["root"]).pull(
+        request["reference"],
+        access,
+        progress=lambda progress: _write(output, {"progress": progress}),
+        platform=request.get("platform"),
+    )
+    return {"done": [normalize_reference(request["reference"])], "images": [image.digest]}
+
+
+def confine(*, network: bool = False) -> None:
     """Give up, in this process and for good, what loading does not need.
+
+    Args:
+        network: whether to keep the network; no capability over it is kept.
 
     Raises:
         OSError: the kernel refuses; then nothing may be loaded.
@@ -74,7 +102,7 @@ def confine() -> None:
 
     prctl.set_name("minipod-loader")
     # We are root of the host with whatever capabilities the agent has; the new namespaces need CAP_SYS_ADMIN, so first.
-    unshare(CLONE_NEWNET | CLONE_NEWIPC)
+    unshare(CLONE_NEWIPC | (0 if network else CLONE_NEWNET))
     prctl.set_no_new_privs(1)
     prctl.cap_inheritable.limit()
     prctl.capbset.limit(*(getattr(prctl, f"CAP_{name.upper()}") for name in KEPT_CAPABILITIES))

@@ -97,6 +97,24 @@ def normalize_reference(text: str) -> str:
     return str(parse_reference(text))
 
 
+def is_local(reference: Reference) -> bool:
+    """Whether it names an image of this machine, as ``localhost/app`` does: no registry is asked for it.
+
+    Podman and Buildah name so what they build; a registry on this machine has a port.
+    """
+    return reference.domain == "localhost"
+
+
+def is_pullable(text: str) -> bool:
+    """Whether a registry may have what *text* names: not an image's id, nor an image of this machine."""
+    if text.startswith(("sha256:", "sha512:")):
+        return False
+    try:
+        return not is_local(parse_reference(text))
+    except UsageError:
+        return False
+
+
 def _split_domain(name: str) -> tuple[str, str]:
     domain, slash, path = name.partition("/")
     # As Docker does: a host name shows itself by a dot, a port, capitals, or is localhost.

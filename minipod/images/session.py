@@ -122,6 +122,8 @@ class Session:
     def commit(self, images: Sequence[tuple[Descriptor, Sequence[str]]]) -> None:
         """Move everything to its place and enter *images* (manifest, references) into the index.
 
+        A manifest's annotation :data:`~minipod.images.layout.ORIGIN` is kept, and no other.
+
         Raises:
             Vanished: a blob or layer of the store that was counted on is gone.
             OSError: the file system says no.
@@ -172,7 +174,7 @@ def tagged(
         kept = [
             entry for entry in kept if entry.digest != bare.digest or Layout.reference_of(entry)
         ]
-        kept += [Layout.named(bare, reference) for reference in dict.fromkeys(references)]
+        kept += [Layout.named(descriptor, reference) for reference in dict.fromkeys(references)]
     elif bare.digest not in alive:
         kept.append(bare)
     return kept

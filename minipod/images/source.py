@@ -2,7 +2,7 @@
 """Where images come from: OCI layout directories, OCI archives, Docker archives; each a :class:`Source`.
 
 A source only finds and hands out bytes. What it hands out is verified by :mod:`minipod.images.ingest`, so that a source
-need not be trusted, nor trust what it reads; a registry would be one more of them.
+need not be trusted, nor trust what it reads. Registries are one more of them, in :mod:`minipod.images.registry`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,17 @@ class Root:
 
 
 class Source(Protocol):
-    """Offers images and hands out their blobs."""
+    """Offers images and hands out their blobs.
+
+    Attributes:
+        streams: how many blobs are worth reading at once, each in a thread of its own; 1: no threads.
+    """
+
+    streams: int
+
+    def stop(self) -> None:
+        """Give up: what other threads are reading fails."""
+        ...
 
     def roots(self) -> Sequence[Root]:
         """Return the images on offer.
@@ -125,6 +135,11 @@ def _archive_source(archive: Archive, limits: Limits) -> Source:
 class LayoutDirectory:
     """An OCI image layout in a directory; nothing outside of it is read, and no symlink followed."""
 
+    streams = 1
+
+    def stop(self) -> None:
+        pass  # nobody reads in other threads
+
     def __init__(self, fd: int, limits: Limits) -> None:
         self._fd = fd
         self._limits = limits
@@ -158,6 +173,11 @@ class LayoutDirectory:
 class OciArchive:
     """An OCI image layout in a tar."""
 
+    streams = 1
+
+    def stop(self) -> None:
+        pass  # nobody reads in other threads
+
     def __init__(self, archive: Archive, limits: Limits) -> None:
         self._archive = archive
         self._limits = limits
@@ -176,6 +196,11 @@ class DockerArchive:
 
     A manifest is made for each, of the layers as they lie in the archive.
     """
+
+    streams = 1
+
+    def stop(self) -> None:
+        pass  # nobody reads in other threads
 
     def __init__(self, archive: Archive, limits: Limits) -> None:
         self._archive = archive

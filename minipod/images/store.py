@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.images.bounds import BadImage, Limits
@@ -26,8 +26,11 @@ from minipod.images.documents import (
     parse_document,
 )
 from minipod.images.layout import Layout
-from minipod.images.platforms import host_platform, parse_platform
-from minipod.images.reference import normalize_reference, parse_reference
+from minipod.images.platforms import Platform, host_platform, parse_platform
+from minipod.images.reference import is_local, normalize_reference, parse_reference
+
+if TYPE_CHECKING:
+    from minipod.images.registry.source import Access
 
 Format = Literal["oci-archive", "docker-archive"]
 
@@ -190,6 +193,69 @@ class ImageStore:
             entries = self._layout.entries()
             digests = dict.fromkeys(digest for digest, _ in added)
             return [self._image(digest, entries) for digest in digests]
+
+    def pull(
+        self,
+        reference: str,
+        access: Access,
+        *,
+        progress: Callable[[dict[str, object]], None] = lambda _: None,
+        platform: str | None = None,
+    ) -> Image:
+        """Add the image that a registry has under *reference*, unless it is what is here already; return it.
+
+        Takes long, as :meth:`load` does.
+
+        Args:
+            reference: a name with a tag, or a digest.
+            access: how to get at registries.
+            progress: called with ``layer``, ``status``, ``done`` and ``total``.
+            platform: ``os/architecture[/variant]`` instead of this machine's.
+
+        Raises:
+            UsageError: it is refused, for what it says.
+            MinipodError: the registry does not hand it out, or the store cannot be written.
+        """
+        from minipod.images.ingest import ingest
+        from minipod.images.registry.source import RegistrySource
+
+        wanted = parse_platform(platform) if platform else host_platform()
+        parsed = parse_reference(reference)
+        if is_local(parsed):
+            raise NotFound(
+                f"{reference}: localhost/ names images of this machine, not of a registry",
+                "load it with: minipod image load FILE; a registry here has a port: localhost:5000/…",
+            )
+        with _Edge(reference):
+            self._layout.create()
+            with RegistrySource(parsed, access, self.limits) as source:
+                known = self._origin(str(parsed), wanted) if platform is None else ""
+                if not known or source.digest() != known:
+                    ingest(
+                        self._layout,
+                        source,
+                        progress=progress,
+                        platform=wanted,
+                        name=None,
+                        limits=self.limits,
+                    )
+        image = self.get(str(parsed))
+        if image is None:
+            raise MinipodError(f"image {reference} was removed while it came", "pull it again")
+        return image
+
+    def _origin(self, reference: str, platform: Platform) -> str:
+        """Return the digest of what a registry had as *reference* when it was pulled for *platform*; "" if never."""
+        try:
+            image = self.get(reference)
+        except MinipodError:
+            return ""  # damaged: it is fetched anew
+        if image is None or not all(map(os.path.isdir, image.layers)):
+            return ""
+        if (image.os, image.architecture) != (platform.os, platform.architecture):
+            return ""
+        named = (e for e in self._entries() if Layout.reference_of(e) == reference)
+        return next(map(Layout.origin_of, named), "")
 
     def save(
         self, references: Sequence[str], path: str | BinaryIO, *, format: Format = "oci-archive"

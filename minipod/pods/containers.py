@@ -16,7 +16,8 @@ from functools import partial
 from typing import TypeGuard
 
 from minipod.api import Container, EphemeralContainer, default_container, member, members
-from minipod.errors import MinipodError, NotFound
+from minipod.errors import MinipodError
+from minipod.images import Image
 from minipod.plan import (
     ContainerContext,
     PodContext,
@@ -25,11 +26,12 @@ from minipod.plan import (
     process_key,
 )
 from minipod.plan.volumes import SubPathError
-from minipod.pods import backoff, environment, order, propagation, resolve
+from minipod.pods import backoff, environment, order, propagation, pulling, resolve
 from minipod.pods.core import PodCore
 from minipod.pods.errors import CannotCreate, ConfigError
 from minipod.pods.execs import Execs
 from minipod.pods.messages import Messages
+from minipod.pods.pulling import NoImage
 from minipod.pods.record import ContainerRecord, Ended, User
 from minipod.pods.status import container_id, exit_of
 from minipod.runtime.runtime import remove_tree
@@ -38,7 +40,6 @@ from minipod.runtime.shim import Process, Shim
 log = logging.getLogger(__name__)
 
 PULL_SHOWN = 1.0  # seconds for which a failed pull is shown as such, before it is shown as waiting for the next
-IMAGE_REASONS = ("ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff")
 
 
 def _is_ephemeral(container: Container) -> TypeGuard[EphemeralContainer]:
@@ -60,6 +61,7 @@ class Containers:
         self._core = core
         self._runs: dict[str, ContainerContext] = {}
         self._starting: dict[str, asyncio.Task[None]] = {}
+        self._pull_failures: dict[str, str] = {}
         self.execs = Execs()
         self.messages = Messages()
         self.on_running: Callable[[ContainerRecord], None] = lambda record: None
@@ -122,9 +124,11 @@ class Containers:
         pod = core.with_resources()
         container = member(pod, record.name).container
         try:
-            image = resolve.find_image(core.tools.images, container)
-        except NotFound as error:
+            image = await self._get_image(record, container)
+        except NoImage as error:
             self._wait_for_image(record, container, error)
+            return
+        if core.deleting or order.is_ending(core.pod, core.record):
             return
         shim = core.shim
         assert shim is not None, "a container starts in a sandbox"
@@ -168,8 +172,6 @@ class Containers:
         # What a launch has left that was announced before and never came to be.
         self.messages.discard(record)
         try:
-            present = f"Container image {container.image!r} already present on machine"
-            core.event("Normal", "Pulled", present, record.name)
             core.event("Normal", "Created", f"Created container: {record.name}", record.name)
             process = await core.tools.runtime.start_container(
                 shim, steps, core.origin(f"container {record.name}")
@@ -213,36 +215,44 @@ class Containers:
         await core.tools.runtime.cgroups.kill(cgroup)
         await core.tools.runtime.cgroups.remove(cgroup)
 
-    def _wait_for_image(
-        self, record: ContainerRecord, container: Container, error: NotFound
-    ) -> None:
-        """The image is not there: say so as a kubelet does, and look again.
+    async def _get_image(self, record: ContainerRecord, container: Container) -> Image:
+        """Return the image of a container's next run, pulled if need be and if it is time for that.
 
-        There is no registry, so a look at the store is all that a pull can be. It costs nothing: while the kubelet
-        would wait to pull again, the store is still looked at every 10 s.
+        Raises:
+            NoImage: it is not there.
         """
-        event, now, image = self._core.event, self._core.now(), container.image
+        core, policy = self._core, container.image_pull_policy
+        if core.now() < record.next_pull and pulling.at_hand(core, container.image, policy) is None:
+            raise NoImage(pulling.BACK_OFF, pulling.back_off_words(container.image))
+        return await pulling.get_image(core, container.image, policy, record.name)
+
+    def _wait_for_image(
+        self, record: ContainerRecord, container: Container, error: NoImage
+    ) -> None:
+        """The image is not there: say so as a kubelet does, and try again.
+
+        While a kubelet would wait to pull again, the store is looked at every 10 s: it costs nothing.
+        """
+        core, now, image = self._core, self._core.now(), container.image
         record.next_start = now + backoff.INITIAL
-        if container.image_pull_policy == "Never":
-            record.reason = "ErrImageNeverPull"
-            record.message = f'Container image "{image}" is not present with pull policy of Never'
-            event("Warning", "ErrImageNeverPull", record.message, record.name)
-        elif now >= record.next_pull:
-            record.reason, record.message = "ErrImagePull", str(error)
+        if error.waiting == pulling.FAILED and now >= record.next_pull:
             delay = min(backoff.MAXIMUM, backoff.INITIAL * 2**record.pulls)
             record.pulls, record.next_pull = record.pulls + 1, now + delay
             record.next_start = now + PULL_SHOWN
-            event("Warning", "Failed", f'Failed to pull image "{image}": {error}', record.name)
-        else:
-            record.reason, record.message = "ImagePullBackOff", f'Back-off pulling image "{image}"'
+            self._pull_failures[record.name] = f": {pulling.FAILED}: {error.what}"
+        elif error.waiting in (pulling.FAILED, pulling.BACK_OFF):
+            why = self._pull_failures.get(record.name, "")
+            error = NoImage(pulling.BACK_OFF, pulling.back_off_words(image) + why)
             record.next_start = min(record.next_pull, record.next_start)
-            event("Normal", "BackOff", record.message, record.name)
-        event("Warning", "Failed", f"Error: {record.reason}", record.name)
+        record.reason, record.message = error.waiting, error.what
+        pulling.tell(core, image, error, record.name)
+        core.event("Warning", "Failed", f"Error: {record.reason}", record.name)
+        core.wake.set()
 
     def image_came(self) -> None:
         """An image has come into the store: it may be what some container waits for."""
         for record in self._core.record.containers:
-            if record.state == "waiting" and record.reason in IMAGE_REASONS:
+            if record.state == "waiting" and record.reason in pulling.REASONS:
                 record.next_start = self._core.now()
                 self._core.wake.set()
 
@@ -388,7 +398,9 @@ class Containers:
                 f"see minipod describe pod {core.pod.metadata.name}",
             )
         if record.name not in self._runs:
-            image = resolve.find_image(core.tools.images, container)
+            # What it runs: its tag may mean another one by now.
+            images = core.tools.images
+            image = images.get(record.image_id) or resolve.find_image(images, container)
             self._runs[record.name] = resolve.container_context(
                 core.pod,
                 container,

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from minipod.api import AnyObject, Pod, StoredObject
 from minipod.config import Config
-from minipod.images import ImageStore
+from minipod.images import Image, ImageStore
 from minipod.network import AddressPool
 from minipod.pods.demands import Demands
 from minipod.pods.record import PodRecord
@@ -59,6 +59,20 @@ class Objects(Protocol):
         """Have *heard* called with kind, namespace and name after every change; return what ends that."""
 
 
+class Puller(Protocol):
+    """Gets images from registries."""
+
+    async def pull(self, reference: str, auths: Sequence[Mapping[str, Any]] = ()) -> Image:
+        """Return the image that a registry has under *reference*, which then is in the store, too.
+
+        *auths* are credentials to try before this machine's: documents as Docker's config file.
+
+        Raises:
+            MinipodError: it cannot be had; the text says why, and what to do.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """All that the workers of one agent share.
@@ -74,6 +88,7 @@ class Tools:
     config: Config
     runtime: Runtime
     images: ImageStore
+    puller: Puller
     pool: AddressPool
     user_ids: UserIds
     store: PodStore

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from minipod.api import Container, Pod, Problem, amounts, members, parse_bytes
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
-from minipod.images import Image, ImageStore
+from minipod.images import Image, ImageStore, is_pullable
 from minipod.plan import pod_cgroup
 from minipod.plan.command import argv
 from minipod.plan.context import ContainerContext, Demand, Link, PodContext
@@ -134,7 +134,10 @@ def find_reference(images: ImageStore, reference: str) -> Image:
     image = images.get(reference)
     if image is None:
         raise NotFound(
-            f"image {reference} is not in the store", "load it with: minipod image load FILE"
+            f"image {reference} is not in the store",
+            f"minipod image pull {reference}, or minipod image load FILE"
+            if is_pullable(reference)
+            else "load it with: minipod image load FILE",
         )
     return image
 
@@ -234,7 +237,8 @@ def preflight(
             try:
                 find_reference(images, volume.image.reference)
             except MinipodError as error:
-                add(f"spec.volumes[{i}].image.reference", error)
+                if not may_come(error, volume.image.reference, volume.image.pull_policy):
+                    add(f"spec.volumes[{i}].image.reference", error)
     for path, missing in _hugepages(pod):
         add(path, missing)
     for found in members(pod):
@@ -246,12 +250,18 @@ def preflight(
         except ConfigError:
             pass  # as in Kubernetes: the pod is made, and its container waits
         except MinipodError as error:
-            add(f"{path}.image", error)
+            if not may_come(error, container.image, container.image_pull_policy):
+                add(f"{path}.image", error)
             continue
         if not argv(container, image.config.entrypoint, image.config.cmd, {}):
             what = f"neither the manifest nor image {container.image} says what to execute"
             add(path, MinipodError(what, "set command"))
     return problems
+
+
+def may_come(error: MinipodError, reference: str, policy: str) -> bool:
+    """Whether an image is only not here yet: as in Kubernetes, the pod is made, and pulls it or waits."""
+    return isinstance(error, NotFound) and policy != "Never" and is_pullable(reference)
 
 
 def _hugepages(pod: Pod) -> Iterator[tuple[str, MinipodError]]:

@@ -12,11 +12,9 @@ from collections.abc import Mapping
 import msgspec
 
 from minipod.api import ConfigMap, Secret, Volume, members
-from minipod.api.objects import ImageVolumeSource
-from minipod.errors import MinipodError, NotFound
+from minipod.errors import MinipodError
 from minipod.plan.defaults import FILE_VOLUMES_BYTES
 from minipod.plan.resources import allocatable
-from minipod.pods import resolve
 from minipod.pods.contents import TooMuch, facts_in, files_of, memory_of, references
 from minipod.pods.core import PodCore
 from minipod.runtime.atomic import File, checked, write, written
@@ -25,11 +23,11 @@ from minipod.runtime.podroot import sandbox_root, volume_directory
 from minipod.runtime.shim import Shim
 
 RETRY = 10.0
-"""Seconds until something is tried again of whose mending nobody tells us: a full memory, an image that is loaded."""
+"""Seconds until something is tried again of whose mending nobody tells us: a full memory, say."""
 
 
 class VolumeFiles:
-    """The volumes of one pod that minipod fills with files, or takes from images.
+    """The volumes of one pod that minipod fills with files.
 
     Attributes:
         next_try: when :meth:`ready` or :meth:`place` is to be asked again, unless something happens before.
@@ -38,8 +36,6 @@ class VolumeFiles:
     def __init__(self, core: PodCore) -> None:
         self._core = core
         self._volumes = [volume for volume in core.pod.spec.volumes if volume.files]
-        self._images = [volume.image for volume in core.pod.spec.volumes if volume.image]
-        self._told = False
         self._sandbox = -1
         self._placed: set[str] = set()
         self._seen: dict[str, list[object]] = {}
@@ -51,7 +47,7 @@ class VolumeFiles:
         """Whether all is there that a sandbox's volumes need; says what is not, in an event."""
         self.next_try = None
         missing = [volume for volume in self._volumes if self._files(volume) is None]
-        return self._images_are_there() and not missing
+        return not missing
 
     async def place(self) -> bool:
         """Write what has changed into the volumes of the present sandbox; whether all were written once."""
@@ -136,37 +132,6 @@ class VolumeFiles:
     def _look(self, kind: str, name: str) -> ConfigMap | Secret | None:
         found = self._core.tools.objects.get(kind, self._core.pod.metadata.namespace, name)
         return found if isinstance(found, ConfigMap | Secret) else None
-
-    def _images_are_there(self) -> bool:
-        missing = None
-        for image in self._images:
-            try:
-                resolve.find_reference(self._core.tools.images, image.reference)
-            except NotFound as error:
-                missing = missing or self._cannot_pull(image, error)
-        self._tell_containers(missing)
-        if missing:
-            self.next_try = self._core.now() + RETRY
-        return not missing
-
-    def _cannot_pull(self, image: ImageVolumeSource, error: NotFound) -> tuple[str, str]:
-        """Say that an image is not there, in the kubelet's words; return reason and message of the containers."""
-        name = image.reference
-        if image.pull_policy == "Never":
-            words = f'Container image "{name}" is not present with pull policy of Never'
-            self._complain(name, "ErrImageNeverPull", words)
-            return "ErrImageNeverPull", words
-        self._complain(name, "Failed", f'Failed to pull image "{name}": {error}')
-        return "ErrImagePull", str(error)
-
-    def _tell_containers(self, missing: tuple[str, str] | None) -> None:
-        """Have the containers say what they wait for; or that they wait for it no more."""
-        if not missing and not self._told:
-            return
-        self._told = missing is not None
-        for record in self._core.record.containers:
-            if record.state == "waiting" and record.next_start is not None:
-                record.reason, record.message = missing or ("ContainerCreating", "")
 
     def _complain(self, about: str, reason: str, words: str) -> None:
         """Tell what is missing, once, until something else is."""

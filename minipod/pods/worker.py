@@ -33,6 +33,7 @@ from minipod.pods.stopping import MINIMUM_GRACE, Stopping
 from minipod.pods.times import timestamp
 from minipod.pods.update import differs, take_over
 from minipod.pods.volumefiles import VolumeFiles
+from minipod.pods.volumeimages import VolumeImages
 from minipod.runtime.runtime import remove_tree
 from minipod.runtime.shim import Process, Shim
 
@@ -52,6 +53,7 @@ class PodWorker:
         self._containers = Containers(self.core)
         self._sandbox = Sandbox(self.core, self._containers)
         self._files = VolumeFiles(self.core)
+        self._images = VolumeImages(self.core)
         self._files_placed = True
         self._stopping = Stopping(self.core)
         self._care = Care(self.core, self._containers, self._stopping)
@@ -132,6 +134,7 @@ class PodWorker:
         due = [self._stopping.next_due()]
         if not self._is_leaving():
             due += [order.deadline(self.pod), self._files.next_try, self._resizer.next_due()]
+            due.append(self._images.next_try)
             if self._files_placed:
                 up = self.record.sandbox_up
                 due.append(self._containers.next_due() if up else self._sandbox.next_try)
@@ -159,7 +162,7 @@ class PodWorker:
         elif order.is_ending(self.pod, self.record):
             await self._sync_end()
         else:
-            self._files_placed = self.record.sandbox_up or self._files.ready()
+            self._files_placed = self.record.sandbox_up or self._volumes_ready()
             if not self.record.sandbox_up and self._files_placed:
                 await self._sandbox.make()
             if self.record.sandbox_up:
@@ -168,6 +171,10 @@ class PodWorker:
                     self._containers.start_due()
                 self._resizer.go_on()
                 self._stopping.go_on()
+
+    def _volumes_ready(self) -> bool:
+        """Whether what the sandbox's volumes are made of is there; both look, so that all is told that is not."""
+        return all((self._images.ready(), self._files.ready()))
 
     def publish(self) -> None:
         """Compute the status and, when the pod has changed, save it; that tells the watchers."""
@@ -191,6 +198,7 @@ class PodWorker:
 
     async def _take_down(self) -> None:
         """The pod is over: give back all it holds but its object, its logs and its volumes."""
+        await self._images.close()
         if self.record.sandbox_up or self.core.shim:
             self.publish()  # the address is remembered in the status
             self.record.sandbox_up = False
@@ -286,6 +294,7 @@ class PodWorker:
         """Remove everything: this is where a pod leaves nothing behind."""
         core = self.core
         self._care.close()
+        await self._images.close()
         run_parent = f"{core.tools.config.run_dir}/pods/{core.uid}"
         await self._sandbox.end()
         for path in (run_parent, core.directory, core.log_dir):
@@ -306,6 +315,7 @@ class PodWorker:
     def image_came(self) -> None:
         """An image has come into the store."""
         self._containers.image_came()
+        self.core.wake.set()
 
     # ---- coming back ----
 

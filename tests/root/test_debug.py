@@ -140,7 +140,7 @@ def test_where_init_containers_do_not_get_on(shared_instance: Instance) -> None:
         ({"targetContainerName": "c9"}, 'targetContainerName: "c9" names no container'),
         ({"name": "c0"}, 'name: container name "c0" is given twice'),
         ({"name": "A"}, 'name: "A" is not a DNS label'),
-        ({"image": "other:1"}, "image other:1 is not in the store"),
+        ({"image": "localhost/other:1"}, "image localhost/other:1 is not in the store"),
         ({"unknown": 1}, "unknown: unknown field"),
         ({"volumeMounts": [{"name": "x", "mountPath": "/x"}]}, "names no volume of the pod"),
     ],

@@ -39,6 +39,7 @@ STRUCTS = {
     "PersistentVolumeClaimVolumeSource": objects.PersistentVolumeClaimVolumeSource,
     "EphemeralVolumeSource": objects.EphemeralVolumeSource,
     "VolumeResourceRequirements": objects.VolumeResourceRequirements,
+    "LocalObjectReference": objects.LocalObjectReference,
     "LabelSelector": objects.LabelSelector,
     "LabelSelectorRequirement": objects.LabelSelectorRequirement,
     "PersistentVolume": objects.PersistentVolume,

@@ -18,7 +18,7 @@ from minipod.network.files import hosts_file
 from minipod.plan import resources
 from minipod.plan.command import argv, environment, expand
 from minipod.plan.emptydir import empty_dir_mode, tmpfs_bytes
-from minipod.pods import backoff, containers, downward, messages, order, readiness
+from minipod.pods import backoff, downward, messages, order, pulling, readiness
 from minipod.pods.errors import CannotCreate, ConfigError
 from minipod.pods.probes import http
 from minipod.pods.record import ContainerRecord, Ended, Failure
@@ -368,7 +368,8 @@ def test_row_exit_codes(status: int, code: int, number: int) -> None:
 
 
 def test_row_waiting_reasons_of_images() -> None:
-    assert containers.IMAGE_REASONS == ("ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff")
+    wanted = {"ErrImageNeverPull", "ErrImagePull", "ImagePullBackOff", "InvalidImageName"}
+    assert set(pulling.REASONS) == wanted
     waits = {kind.waiting for kind in (CannotCreate, ConfigError)}
     assert waits == {"CreateContainerError", "CreateContainerConfigError"}
     of, record = made("ia", "r.")

@@ -166,7 +166,7 @@ def test_a_pod_that_can_start() -> None:
 
 def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     one = with_path(tmp_path / "none", "Directory")
-    one.spec.containers[0].image = "other"
+    one.spec.containers[0].image = "localhost/other"
     (volume, image_) = problems(one)
     assert volume[:2] == (6, "spec.volumes") and "does not exist" in volume[2]
     assert image_[:2] == (9, "spec.containers[0].image") and "not in the store" in image_[2]

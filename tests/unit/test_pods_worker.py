@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from minipod.api import AnyObject, Container, Pod, StoredObject
+from minipod.api import AnyObject, Container, ObjectMeta, Pod, Secret, StoredObject
+from minipod.api.objects import LocalObjectReference
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound, StepFailed
 from minipod.images import Image, ImageConfig, ImageStore
@@ -215,6 +217,22 @@ class FakeObjects:
         return lambda: self.listeners.remove(heard)
 
 
+class FakePuller:
+    """A registry with what a test puts into it; nothing at first."""
+
+    def __init__(self, store: dict[str, Image]) -> None:
+        self.has: dict[str, Image] = {}
+        self.asked: list[tuple[str, list[Any]]] = []
+        self._store = store
+
+    async def pull(self, reference: str, auths: Sequence[Mapping[str, Any]] = ()) -> Image:
+        self.asked.append((reference, list(auths)))
+        if reference not in self.has:
+            raise MinipodError("no way to the registry", "minipod image load FILE")
+        self._store[reference] = self.has[reference]
+        return self.has[reference]
+
+
 class World:
     """All that a worker lives in."""
 
@@ -226,6 +244,7 @@ class World:
         self.store = FakeStore()
         self.objects = FakeObjects()
         self.images: dict[str, Image] = {"img": IMAGE}
+        self.puller = FakePuller(self.images)
         self.config = Config(
             root_dir=str(top / "root"), run_dir=str(top / "run"), log_dir=str(top / "log")
         )
@@ -234,6 +253,7 @@ class World:
             config=self.config,
             runtime=cast(Runtime, self.runtime),
             images=cast(ImageStore, self.images),
+            puller=self.puller,
             pool=self.pool,
             store=self.store,
             objects=self.objects,
@@ -576,7 +596,9 @@ async def test_an_image_that_cannot_be_pulled(world: World, policy: str) -> None
         assert "minipod image load" in of(worker).message
         await world.advance(worker, 1)
         assert shown(worker) == "ImagePullBackOff"
-        assert of(worker).message == 'Back-off pulling image "img"'
+        assert of(worker).message == (
+            'Back-off pulling image "img": ErrImagePull: no way to the registry (minipod image load FILE)'
+        )
         for _ in range(0, wait - 10, 10):
             await world.advance(worker, 10)
             assert shown(worker) == "ImagePullBackOff"
@@ -777,3 +799,75 @@ async def test_the_end_of_a_command_is_its_own(world: World) -> None:
         world.shim.exits(f"exec/{other + 1}", 0)
     await world.settle()
     assert of(worker).state == "running"
+
+
+async def test_an_image_is_pulled(world: World) -> None:
+    del world.images["img"]
+    world.puller.has["img"] = IMAGE
+    worker = await world.run(pod(Container(name="app", image="img")))
+    assert (of(worker).state, of(worker).pulls) == ("running", 0)
+    assert world.store.events[0] == ("Normal", "Pulling", 'Pulling image "img"')
+    assert world.store.events[1][1] == "Pulled"
+    assert 'Successfully pulled image "img" in' in world.store.events[1][2]
+
+
+@pytest.mark.parametrize(
+    ("image", "policy", "asked"),
+    [
+        ("img", "Always", ["img"]),
+        ("img", "IfNotPresent", []),
+        ("img", "Never", []),
+        ("localhost/img", "Always", []),
+        ("localhost:5000/img", "Always", ["localhost:5000/img"]),
+        ("sha256:" + "a" * 64, "Always", []),
+    ],
+)
+async def test_whether_the_registry_is_asked(
+    world: World, image: str, policy: str, asked: list[str]
+) -> None:
+    world.images[image] = world.puller.has[image] = IMAGE
+    worker = await world.run(pod(Container(name="app", image=image, image_pull_policy=policy)))
+    assert of(worker).state == "running"
+    assert [reference for reference, _ in world.puller.asked] == asked
+
+
+async def test_always_needs_the_registry(world: World) -> None:
+    worker = await world.run(pod(Container(name="app", image="img", image_pull_policy="Always")))
+    assert shown(worker) == "ErrImagePull"
+    world.puller.has["img"] = IMAGE
+    await world.advance(worker, 1)
+    assert (shown(worker), len(world.puller.asked)) == ("ImagePullBackOff", 1)
+    await world.advance(worker, 10)
+    assert (of(worker).state, len(world.puller.asked)) == ("running", 2)
+
+
+async def test_pull_secrets(world: World) -> None:
+    """What they hold goes along, in their order; those that are not there are told, and done without."""
+
+    def secret(name: str, kind: str, data: bytes) -> Secret:
+        values = {kind: base64.b64encode(data).decode()}
+        meta = ObjectMeta(name=name, namespace="default")
+        return Secret(metadata=meta, type=f"kubernetes.io/{kind[1:]}", data=values)
+
+    world.objects.put(secret("new", ".dockerconfigjson", b'{"auths": {"r.example": {}}}'))
+    world.objects.put(secret("old", ".dockercfg", b'{"q.example": {}}'))
+    world.objects.put(secret("odd", ".dockerconfigjson", b"[]"))
+    world.puller.has["r.example/img"] = IMAGE
+    spec = pod(Container(name="app", image="r.example/img"))
+    names_ = ("absent", "old", "odd", "new")
+    spec.spec.image_pull_secrets = [LocalObjectReference(name) for name in names_]
+    worker = await world.run(spec)
+    assert of(worker).state == "running"
+    assert world.puller.asked == [
+        ("r.example/img", [{"auths": {"q.example": {}}}, {"auths": {"r.example": {}}}])
+    ]
+    reason = "FailedToRetrieveImagePullSecret"
+    (words,) = (message for _, why, message in world.store.events if why == reason)
+    assert "image pull secrets (absent);" in words
+
+
+async def test_a_name_that_is_none(world: World) -> None:
+    worker = await world.run(pod(Container(name="app", image="Not/A/Name")))
+    assert shown(worker) == "InvalidImageName"
+    assert "InspectFailed" in world.reasons()
+    assert world.puller.asked == []

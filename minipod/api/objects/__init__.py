@@ -63,6 +63,7 @@ from minipod.api.objects.lifecycle import (
 from minipod.api.objects.meta import (
     LabelSelector,
     LabelSelectorRequirement,
+    LocalObjectReference,
     ObjectMeta,
     OwnerReference,
 )
@@ -163,6 +164,7 @@ __all__ = [
     "Lifecycle",
     "LifecycleHandler",
     "LinuxContainerUser",
+    "LocalObjectReference",
     "LocalVolumeSource",
     "NFSVolumeSource",
     "ObjectFieldSelector",

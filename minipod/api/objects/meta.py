@@ -9,6 +9,12 @@ from minipod.api.field import NO_CLUSTER, OURS, Tables, all_inert, all_refused, 
 from minipod.api.objects.base import Object
 
 
+class LocalObjectReference(Object):
+    """An object of the same namespace."""
+
+    name: str = ""
+
+
 class OwnerReference(Object):
     """The object without which this one has no reason to be."""
 
@@ -117,9 +123,7 @@ FIELDS: Tables = {
         "operator": yes(doc="In, NotIn, Exists or DoesNotExist."),
         "values": yes("[str]", "For In and NotIn."),
     },
-    "LocalObjectReference": all_refused("""
-        name - The object's name, in the pod's namespace.
-        """),
+    "LocalObjectReference": {"name": yes(doc="The object's name, in the pod's namespace.")},
     "TypedLocalObjectReference": all_refused("""
         apiGroup - The API group; empty for core.
         kind - The object's kind.

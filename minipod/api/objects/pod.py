@@ -7,7 +7,6 @@ import msgspec
 
 from minipod.api.field import (
     NO_CLUSTER,
-    NO_REGISTRY,
     NO_SCHEDULER,
     NO_TOKEN,
     OURS,
@@ -18,7 +17,7 @@ from minipod.api.field import (
 )
 from minipod.api.objects.base import Object, spelled_out
 from minipod.api.objects.container import Container, EphemeralContainer
-from minipod.api.objects.meta import ObjectMeta
+from minipod.api.objects.meta import LocalObjectReference, ObjectMeta
 from minipod.api.objects.network import HostAlias, PodDNSConfig
 from minipod.api.objects.resources import ResourceRequirements
 from minipod.api.objects.security import PodSecurityContext
@@ -68,6 +67,7 @@ class PodSpec(Object):
     service_account: str = ""
     automount_service_account_token: bool = True
     enable_service_links: bool = True
+    image_pull_secrets: list[LocalObjectReference] = msgspec.field(default_factory=list)
     os: PodOS | None = None
 
 
@@ -146,8 +146,11 @@ FIELDS: Tables = {
             doc="The pod's host name, of up to 64 characters and with dots if need be, in the place of what hostname "
             "and subdomain give. Not together with setHostnameAsFQDN or hostNetwork.",
         ),
-        "imagePullSecrets": no(
-            "[LocalObjectReference]", NO_REGISTRY, doc="Secrets with credentials for registries."
+        "imagePullSecrets": yes(
+            "[LocalObjectReference]",
+            doc="Secrets of the pod's namespace with credentials for registries, of the type "
+            "kubernetes.io/dockerconfigjson or kubernetes.io/dockercfg. They are tried before this machine's. One that "
+            "is not there is told in an event, and done without.",
         ),
         "initContainers": yes(
             "[Container]",

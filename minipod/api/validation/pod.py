@@ -37,6 +37,9 @@ def check_spec(spec: PodSpec, report: Report) -> None:
             report.error(where, "missing, and required")
         else:
             say(report, where, names.qualified_name(gate.condition_type))
+    for index, secret in enumerate(spec.image_pull_secrets):
+        if not secret.name:
+            report.error(f"spec.imagePullSecrets[{index}].name", "missing, and required")
     if spec.host_pid and spec.share_process_namespace:
         report.error("spec.shareProcessNamespace", "excludes hostPID: set one of them")
     containers = [each.name for each in (*spec.init_containers, *spec.containers)]
