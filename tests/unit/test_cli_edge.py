@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -330,3 +331,20 @@ def test_a_verb_loads_no_other_verb() -> None:
             for name in ("cli", "cli.app", "cli.main", "cli.options", "cli.version")
         ),
     }
+
+
+def test_an_interrupt_while_it_is_loaded_has_no_words(tmp_path: Path) -> None:
+    loading = tmp_path / "typer.py"
+    loading.write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    program = "from minipod.cli.main import entry; entry()"
+    process = subprocess.Popen(
+        # What is started in the background has interrupts ignored; a shell's user has not.
+        ["env", "--default-signal=INT", sys.executable, "-c", program, "version"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{TOP}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout and process.stdout.readline() == b"loading\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-signal.SIGINT, b"")

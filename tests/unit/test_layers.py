@@ -41,6 +41,7 @@ CLI_MAY_IMPORT = {"typer"} | {
     *(
         [
             "__future__",
+            "_signal",
             "abc",
             "argparse",
             "array",
@@ -59,6 +60,7 @@ CLI_MAY_IMPORT = {"typer"} | {
         [
             "fcntl",
             "gc",
+            "importlib",
             "functools",
             "inspect",
             "io",
