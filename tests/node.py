@@ -153,7 +153,7 @@ def delete(
 def log(instance: Instance, name: str, **fields: Any) -> list[str]:
     """Return the log lines of a pod's first container."""
     with request(instance, "logs", namespace="default", pod=name, **fields) as answer:
-        return [event["log"]["text"] for event in answer]
+        return [event["log"]["text"] for event in answer if "log" in event]
 
 
 # ---- instances ---------------------------------------------------------------------------------------------------

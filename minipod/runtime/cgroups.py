@@ -59,6 +59,7 @@ class Cgroups:
         self._shims = shims
         self._renew = renew
         self.parent = parent.strip("/")
+        self._waiting: set[tuple[str, asyncio.Event]] = set()  # by directory: see _wait_empty
 
     # ---- making ----
 
@@ -222,7 +223,7 @@ class Cgroups:
         if home and os.path.exists(kill):
             with contextlib.suppress(FileNotFoundError):
                 _write(kill, "1")
-            await self._wait_empty(f"{home.directory}/{path}/cgroup.events")
+            await self._wait_empty(f"{home.directory}/{path}")
         while pids := self.processes(path):
             self._kill_all(path, pids)
             await asyncio.sleep(
@@ -241,16 +242,21 @@ class Cgroups:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(held[pid], signal.SIGKILL)
 
-    @staticmethod
-    async def _wait_empty(events: str) -> None:
-        """Wait until ``populated 0``; the file raises POLLPRI on each change (cgroup-v2.rst)."""
+    async def _wait_empty(self, directory: str) -> None:
+        """Wait until ``populated 0``; the file raises POLLPRI on each change (cgroup-v2.rst).
+
+        Not on its removal: the kernel holds changes back for some 10 ms, and forgets them with the cgroup. So
+        :meth:`remove` tells whoever waits here.
+        """
         loop = asyncio.get_running_loop()
         try:
-            fd = os.open(events, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return
         watcher = select.epoll()
         changed = asyncio.Event()
+        waiting = directory, changed
+        self._waiting.add(waiting)
         try:
             watcher.register(fd, select.EPOLLPRI)
             loop.add_reader(watcher.fileno(), changed.set)
@@ -262,6 +268,7 @@ class Cgroups:
             if error.errno != errno.ENODEV:  # the cgroup is gone, and so are its processes
                 raise
         finally:
+            self._waiting.discard(waiting)
             loop.remove_reader(watcher.fileno())
             watcher.close()
             os.close(fd)
@@ -271,6 +278,9 @@ class Cgroups:
         for hierarchy in self.facts.hierarchies:
             for directory in reversed(list(_tree(f"{hierarchy.directory}/{path}"))):
                 await _rmdir(directory)
+                for waited, changed in self._waiting:
+                    if waited == directory:
+                        changed.set()
 
     def remove_empty(self, path: str) -> None:
         """Remove *path*, unless there is something in it."""
