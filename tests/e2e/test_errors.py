@@ -50,7 +50,7 @@ MANIFESTS = {
         ["1: kind: Deployment is known to Kubernetes"],
     ),
     "image that is not there": (
-        HEAD + "spec:\n  containers:\n  - name: a\n    image: nowhere:9\n",
+        HEAD + "spec:\n  containers:\n  - name: a\n    image: localhost/nowhere:9\n",
         ["8: spec.containers[0].image: "],
     ),
     "host path that is not there": (
@@ -386,8 +386,9 @@ def test_agent_status_and_stop_tell_of_the_pods(shared_instance: Instance) -> No
     shared_instance.wait("one", "condition=Ready")
     shared_instance.wait("over", "jsonpath={.status.phase}=Succeeded")
     pid = agent_pid(shared_instance)
-    status = shared_instance.cli("agent", "status").stdout
-    assert f"pid:            {pid}\n" in status and "pods:           2\n" in status
+    lines = shared_instance.cli("agent", "status").stdout.splitlines()
+    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    assert (status["pid"], status["pods"]) == (str(pid), "2")
     assert (
         shared_instance.cli("agent", "stop").stdout
         == "the agent has stopped; 1 pod goes on running\n"
