@@ -7,10 +7,11 @@ the agent loads images in. What only loading and saving need is imported there.
 
 from __future__ import annotations
 
+from minipod.images.catalog import Image
 from minipod.images.documents import ImageConfig
 from minipod.images.identity import Identity, resolve_user
 from minipod.images.reference import is_pullable, normalize_reference
-from minipod.images.store import Image, ImageStore
+from minipod.images.store import ImageStore
 
 __all__ = [
     "Identity",

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from minipod.errors import MinipodError, NotFound, UsageError
-from minipod.images.store import Image
+from minipod.images.catalog import Image
 from minipod.native import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
 
 MAX_ID = (1 << 31) - 1
