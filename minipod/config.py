@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from minipod.errors import UsageError
 
@@ -21,8 +21,7 @@ HELPER_ENV = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin", "LC_ALL": "C"}
 DEFAULT_FILE = "/etc/minipod/config.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """Where one instance of minipod keeps its state and what it calls its objects on the host.
 
     Attributes:
@@ -69,7 +68,11 @@ class Config:
 
     def to_env(self) -> dict[str, str]:
         """Return the config as ``MINIPOD_*`` variables, to hand it whole to another process."""
-        return {f"MINIPOD_{f.name.upper()}": getattr(self, f.name) for f in fields(self)}
+        return {f"MINIPOD_{name.upper()}": getattr(self, name) for name in SETTING_NAMES}
+
+
+SETTING_NAMES = Config._fields
+"""The names of all settings: of attributes, of the config file's keys, and with - for _ of the options."""
 
 
 def load(env: Mapping[str, str] | None = None, **flags: str | None) -> Config:
@@ -79,16 +82,15 @@ def load(env: Mapping[str, str] | None = None, **flags: str | None) -> Config:
         UsageError: the file cannot be read, is not TOML, or names an unknown setting.
     """
     env = os.environ if env is None else env
-    names = {f.name for f in fields(Config)}
-    values = _from_file(env.get("MINIPOD_CONFIG"), names)
-    for name in names:
+    values = _from_file(env.get("MINIPOD_CONFIG"))
+    for name in SETTING_NAMES:
         if value := env.get(f"MINIPOD_{name.upper()}"):
             values[name] = value
     values.update({name: value for name, value in flags.items() if value is not None})
-    return replace(Config(), **values)
+    return Config(**values)
 
 
-def _from_file(named: str | None, names: set[str]) -> dict[str, str]:
+def _from_file(named: str | None) -> dict[str, str]:
     path = Path(named or DEFAULT_FILE)
     if not named and not path.exists():
         return {}
@@ -103,10 +105,10 @@ def _from_file(named: str | None, names: set[str]) -> dict[str, str]:
             "mend the file or unset MINIPOD_CONFIG",
         ) from error
     for name, value in raw.items():
-        if name not in names:
+        if name not in SETTING_NAMES:
             raise UsageError(
                 f"config file {path}: unknown setting {name!r}",
-                f"known: {', '.join(sorted(names))}",
+                f"known: {', '.join(sorted(SETTING_NAMES))}",
             )
         if not isinstance(value, str):
             raise UsageError(f"config file {path}: {name} must be a string", f'write {name} = "…"')

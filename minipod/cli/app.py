@@ -12,9 +12,10 @@ import typer.main
 
 # typer has no public name for the base of its usage errors; pyproject.toml bounds its version.
 from typer._click.exceptions import ClickException
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from minipod.cli.options import SETTINGS, Namespace, Session, examples
+from minipod.config import SETTING_NAMES
 from minipod.errors import UsageError
 
 # What is shown as help, in this order: where each verb's command is.
@@ -46,8 +47,28 @@ NAME = "minipod"
 COMPLETION = "_MINIPOD_COMPLETE"
 
 
+# The settings whose options the help shows, with what it says.
+_SHOWN = {
+    "root_dir": "Persistent state.",
+    "run_dir": "Volatile state, with the agent's socket.",
+}
+
+
 class Verbs(TyperGroup):
-    """Loads a verb's module when it is asked for: building all commands would double the start-up time."""
+    """Loads a verb's module when it is asked for: building all commands would double the start-up time.
+
+    Has an option for each setting of :class:`Config` besides those of its callback.
+    """
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.params[:0] = [_option(name) for name in SETTING_NAMES]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Keep what the options say for the verb, and run it."""
+        flags = {name: ctx.params.pop(name) for name in SETTING_NAMES}
+        ctx.obj = Session(flags, ctx.params["namespace"])
+        return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return all verbs, in the order of the help."""
@@ -73,6 +94,15 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+def _option(setting: str) -> TyperOption:
+    return TyperOption(
+        param_decls=[setting, f"--{setting.replace('_', '-')}"],
+        metavar="DIR" if setting.endswith("_dir") else "VALUE",
+        help=_SHOWN.get(setting, ""),
+        hidden=setting not in _SHOWN,
+    )
+
+
 app = typer.Typer(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -96,79 +126,18 @@ def _version(value: bool) -> None:
         "sudo minipod get pods -A",
     )
     + "\n\nWhere an instance lives is told by the options before the verb, by MINIPOD_* variables "
-    "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also --log-dir, --bridge, "
-    "--user-ids, --allowed-unsafe-sysctls, --link-prefix, --pod-cidr, --nft-table, --cgroup-parent, "
-    "--cluster-domain, --single-process-oom-kill, --containers-dir, --docker-dir and --docker-config.",
+    "(MINIPOD_ROOT_DIR and so on) or by /etc/minipod/config.toml. There are also "
+    + ", ".join(f"--{name.replace('_', '-')}" for name in SETTING_NAMES if name not in _SHOWN)
+    + ".",
 )
 def _before_the_verb(
     ctx: typer.Context,
-    root_dir: Annotated[
-        str | None, typer.Option("--root-dir", metavar="DIR", help="Persistent state.")
-    ] = None,
-    run_dir: Annotated[
-        str | None,
-        typer.Option("--run-dir", metavar="DIR", help="Volatile state, with the agent's socket."),
-    ] = None,
-    log_dir: Annotated[str | None, typer.Option("--log-dir", metavar="DIR", hidden=True)] = None,
-    bridge: Annotated[str | None, typer.Option("--bridge", metavar="LINK", hidden=True)] = None,
-    link_prefix: Annotated[
-        str | None, typer.Option("--link-prefix", metavar="NAME", hidden=True)
-    ] = None,
-    pod_cidr: Annotated[
-        str | None, typer.Option("--pod-cidr", metavar="RANGE", hidden=True)
-    ] = None,
-    nft_table: Annotated[
-        str | None, typer.Option("--nft-table", metavar="NAME", hidden=True)
-    ] = None,
-    cgroup_parent: Annotated[
-        str | None, typer.Option("--cgroup-parent", metavar="PATH", hidden=True)
-    ] = None,
-    cluster_domain: Annotated[
-        str | None, typer.Option("--cluster-domain", metavar="NAME", hidden=True)
-    ] = None,
-    single_process_oom_kill: Annotated[
-        str | None,
-        typer.Option("--single-process-oom-kill", metavar="true|false", hidden=True),
-    ] = None,
-    user_ids: Annotated[
-        str | None, typer.Option("--user-ids", metavar="FIRST-LAST", hidden=True)
-    ] = None,
-    allowed_unsafe_sysctls: Annotated[
-        str | None, typer.Option("--allowed-unsafe-sysctls", metavar="NAMES", hidden=True)
-    ] = None,
-    containers_dir: Annotated[
-        str | None, typer.Option("--containers-dir", metavar="DIR", hidden=True)
-    ] = None,
-    docker_dir: Annotated[
-        str | None, typer.Option("--docker-dir", metavar="DIR", hidden=True)
-    ] = None,
-    docker_config: Annotated[
-        str | None, typer.Option("--docker-config", metavar="FILE", hidden=True)
-    ] = None,
     namespace: Namespace = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     """Run Kubernetes Pods on this machine, straight on the kernel's namespaces."""
-    flags = {
-        "root_dir": root_dir,
-        "run_dir": run_dir,
-        "log_dir": log_dir,
-        "bridge": bridge,
-        "link_prefix": link_prefix,
-        "pod_cidr": pod_cidr,
-        "nft_table": nft_table,
-        "cgroup_parent": cgroup_parent,
-        "cluster_domain": cluster_domain,
-        "single_process_oom_kill": single_process_oom_kill,
-        "user_ids": user_ids,
-        "allowed_unsafe_sysctls": allowed_unsafe_sysctls,
-        "containers_dir": containers_dir,
-        "docker_dir": docker_dir,
-        "docker_config": docker_config,
-    }
-    ctx.obj = Session(flags, namespace)
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 

@@ -8,9 +8,8 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from minipod.cli.client import Call, Json, call
 from minipod.cli.loglines import LogWriter
@@ -25,7 +24,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 2  # interrupts: to delete, to delete at once; the next one leaves all as it is
 
 
-@dataclass(slots=True)
 class PodView:
     """A pod as last seen.
 
@@ -34,11 +32,14 @@ class PodView:
         deleted: it is gone.
     """
 
-    namespace: str
-    name: str
-    uid: str
-    data: Json = field(default_factory=dict)
-    deleted: bool = False
+    __slots__ = ("data", "deleted", "name", "namespace", "uid")
+
+    def __init__(self, namespace: str, name: str, uid: str) -> None:
+        self.namespace = namespace
+        self.name = name
+        self.uid = uid
+        self.data: Json = {}
+        self.deleted = False
 
     @property
     def is_over(self) -> bool:
@@ -51,8 +52,7 @@ class PodView:
         return self.is_over or self.data.get("status", {}).get("phase") == "Running"
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
+class _Reader(NamedTuple):
     """A call in progress, and what to do with its events."""
 
     call: Call

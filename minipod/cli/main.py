@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import NoReturn
 
+from minipod.cli.deferred import defer
 from minipod.errors import MinipodError
 
 INTERRUPTED = 130
@@ -33,6 +34,7 @@ def entry() -> NoReturn:
     the end is written out by then, and the kernel takes back the rest.
     """
     gc.set_threshold(_GC_THRESHOLD)
+    defer()
     with _silent_interrupts(), suppress(Exception):
         import_module("minipod.cli.app")  # main() says what is wrong with it
     os._exit(main())

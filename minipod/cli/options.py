@@ -155,11 +155,9 @@ def _ask(ctx: typer.Context, request: dict[str, Any]) -> dict[str, Any]:
 
     root = ctx.find_root().params
     try:
-        from dataclasses import fields
+        from minipod.config import SETTING_NAMES, load
 
-        from minipod.config import Config, load
-
-        config = load(None, **{field.name: root.get(field.name) for field in fields(Config)})
+        config = load(None, **{name: root.get(name) for name in SETTING_NAMES})
         with call(config, request, start=False, timeout=2.0) as answer:
             return answer.finish()
     except Exception:

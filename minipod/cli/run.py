@@ -60,10 +60,12 @@ def run(
             "delete the pods later: minipod delete -f FILE",
         )
     from minipod.cli.create import create_from
-    from minipod.cli.foreground import Foreground, PodView
 
     where = session(ctx)
     objects = create_from(where, file, namespace, apply=True, new_pods=True)
+    # Not earlier: the agent starts the pods while this is loaded.
+    from minipod.cli.foreground import Foreground, PodView
+
     pods = [
         PodView(item["namespace"], item["name"], item["uid"])
         for item in objects

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import typer.main
 
 from minipod.cli import app as cli_app
 from minipod.cli.main import main
-from minipod.config import Config
+from minipod.config import SETTING_NAMES
 from minipod.errors import MinipodError
 from tests.unit.test_cli_client import FakeAgent
 from tests.unit.test_cli_verbs import items, pod
@@ -91,7 +90,7 @@ def test_without_a_verb_there_is_help(capfd: pytest.CaptureFixture[str]) -> None
 def test_every_setting_has_an_option() -> None:
     root: Any = typer.main.get_command(cli_app.app)
     names = {param.name for param in root.params}
-    assert {field.name for field in fields(Config)} <= names
+    assert set(SETTING_NAMES) <= names
     hidden = {param.name for param in root.params if getattr(param, "hidden", False)}
     shown = root.get_help(typer.Context(root, info_name="minipod")).replace("-\n  ", "-")
     for name in hidden:
@@ -325,12 +324,25 @@ def test_a_verb_loads_no_other_verb() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=TOP, capture_output=True, text=True)
     assert set(done.stdout.splitlines()[1].split()) == {
         "minipod",
+        "minipod.config",
         "minipod.errors",
         *(
             f"minipod.{name}"
-            for name in ("cli", "cli.app", "cli.main", "cli.options", "cli.version")
+            for name in ("cli", "cli.app", "cli.deferred", "cli.main", "cli.options", "cli.version")
         ),
     }
+
+
+def test_what_is_seldom_used_is_not_loaded_with_typer() -> None:
+    program = (
+        "from minipod.cli.deferred import SELDOM_USED, Deferred, defer; defer(); import minipod.cli.app; import sys; "
+        "print(*(name for name in SELDOM_USED if type(sys.modules[name]) is not Deferred)); "
+        "import subprocess, zlib; print(subprocess.run(['true']).returncode, zlib.crc32(b'a'))"
+    )
+    done = subprocess.run([sys.executable, "-Ic", program], cwd=TOP, capture_output=True, text=True)
+    loaded, used = done.stdout.splitlines()
+    assert loaded == ""
+    assert used == "0 3904355907"
 
 
 def test_an_interrupt_while_it_is_loaded_has_no_words(tmp_path: Path) -> None:
