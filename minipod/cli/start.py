@@ -7,12 +7,12 @@ The agent says through a pipe that it is ready, or why it cannot be.
 
 from __future__ import annotations
 
+import _socket as socket
 import fcntl
 import json
 import os
 import select
 import shutil
-import socket
 import stat
 import sys
 from collections.abc import Iterator

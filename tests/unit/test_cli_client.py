@@ -256,7 +256,7 @@ def test_a_socket_without_permission_is_the_same(
     def refuse(self: object, path: str) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr("minipod.cli.client._connect", refuse)
     with pytest.raises(MinipodError, match="must run as root"):
         call(agent.config, {"verb": "x"})
 
