@@ -42,6 +42,7 @@ CLI_MAY_IMPORT = {"typer"} | {
         [
             "__future__",
             "_signal",
+            "_socket",
             "abc",
             "argparse",
             "array",
