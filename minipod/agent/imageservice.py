@@ -34,6 +34,7 @@ class ImageService:
         operations: dict[str, Handler] = {
             "list": self._list,
             "load": self._load,
+            "make": self._make,
             "pull": self._pull,
             "save": self._save,
             "rm": self._remove,
@@ -94,6 +95,30 @@ class ImageService:
         done = await run_loader(request, call.event, fds=(fd,))
         self._manager.image_came()
         return {"references": done["done"]}
+
+    async def _make(self, call: Call) -> dict[str, Any]:
+        """Make an image of a root file system: a directory, or a tar."""
+        if len(call.fds) != 1:
+            raise UsageError("an image is made of one directory or file")
+        fd, config, newest = call.fds[0], call.request.get("config"), call.request.get("newest")
+        if not isinstance(config, dict) or not isinstance(newest, int | None):
+            raise UsageError("config must be an object, and newest a number of seconds")
+        request = {
+            "root": self._images.root,
+            "fd": fd,
+            "make": {
+                "name": normalize_reference(call.text("reference")),
+                "config": config,
+                "compression": call.text("compression", "gzip"),
+                "newest": newest,
+                "comment": call.text("comment", ""),
+            },
+            "platform": call.text("platform", "") or None,
+            "source": call.text("source", "root file system"),
+        }
+        done = await run_loader(request, call.event, fds=(fd,))
+        self._manager.image_came()
+        return {"references": done["done"], "digest": done["images"][0], "notes": done["notes"]}
 
     async def _pull(self, call: Call) -> dict[str, Any]:
         """Pull one image, and tell how far it is."""

@@ -87,6 +87,6 @@ def _bar(done: int, total: int) -> str:
 
 
 def _size(size: int) -> str:
-    from minipod.cli.image import human_size
+    from minipod.cli.sizes import human_size
 
     return human_size(size)

@@ -3,9 +3,10 @@
 
 It reads one line of JSON from stdin: ``root`` (of the store), ``path`` or ``fd`` (inherited), and optionally ``name``
 and ``platform``; or, to pull, ``root``, ``reference``, ``settings``, ``auths`` and ``proxies`` (see
-``registry.source.Access``). It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "status", "done",
-"total"}}``, then either ``{"done": [references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy",
-"reason", "exitCode"}}``, and exits with 0 or 1. A killed loader leaves nothing that the next sweep does not find.
+``registry.source.Access``); or, to make one of a root file system, ``root``, ``fd`` and ``make``. It writes lines of
+JSON to stdout: any number of ``{"progress": {"layer", "status", "done", "total"}}``, then either ``{"done":
+[references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy", "reason", "exitCode"}}``, and exits with
+0 or 1. A killed loader leaves nothing that the next sweep does not find.
 
 It parses hostile input as root; so before it reads any, it gives up what it does not need: the network (unless it
 pulls), the System V objects, ever gaining privileges, and all capabilities but those that writing a layer takes.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from minipod.errors import MinipodError
@@ -35,9 +37,8 @@ def main() -> int:
     os.dup2(2, 1)  # whoever prints does not disturb the messages
     try:
         request = json.loads(line)
-        pulls = "reference" in request
-        confine(network=pulls)
-        answer = (pull if pulls else load)(request, output)
+        confine(network="reference" in request)
+        answer = _work(request)(request, output)
     except MinipodError as error:
         answer = _error(error)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -85,6 +86,40 @@ def pull(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
         platform=request.get("platform"),
     )
     return {"done": [normalize_reference(request["reference"])], "images": [image.digest]}
+
+
+def make(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
+    """Make the image that *request* says; return the last message, with ``notes``.
+
+    Raises:
+        MinipodError: it cannot be made.
+        KeyError: the request lacks something.
+    """
+    from minipod.images.making.pack import check_compression
+    from minipod.images.making.source import Making
+
+    said = request["make"]
+    making = Making(
+        said["name"],
+        said["config"],
+        check_compression(said["compression"]),
+        said["newest"],
+        said["comment"],
+    )
+    image, notes = ImageStore(request["root"]).make(
+        request["fd"],
+        making,
+        progress=lambda progress: _write(output, {"progress": progress}),
+        platform=request.get("platform"),
+        label=request.get("source") or "root file system",
+    )
+    return {"done": list(image.references), "images": [image.digest], "notes": notes}
+
+
+def _work(request: dict[str, Any]) -> Callable[[dict[str, Any], BinaryIO], dict[str, Any]]:
+    if "make" in request:
+        return make
+    return pull if "reference" in request else load
 
 
 def confine(*, network: bool = False) -> None:

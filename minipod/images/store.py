@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from minipod.errors import MinipodError, NotFound, UsageError
@@ -20,6 +21,7 @@ from minipod.images.platforms import Platform, host_platform, parse_platform
 from minipod.images.reference import is_local, normalize_reference, parse_reference
 
 if TYPE_CHECKING:
+    from minipod.images.making.source import Making
     from minipod.images.registry.source import Access
 
 Format = Literal["oci-archive", "docker-archive"]
@@ -148,6 +150,62 @@ class ImageStore:
             entries = self._layout.entries()
             digests = dict.fromkeys(digest for digest, _ in added)
             return [self._catalog.image(digest, entries) for digest in digests]
+
+    def make(
+        self,
+        path: str | int,
+        making: Making,
+        *,
+        progress: Callable[[dict[str, object]], None] = lambda _: None,
+        platform: str | None = None,
+        label: str = "root file system",
+    ) -> tuple[Image, _Lines]:
+        """Add an image of one layer: of a directory, or of a tar; equal input gives equal digests.
+
+        Takes long, as :meth:`load` does.
+
+        Args:
+            path: the directory or file, or an fd.
+            making: what the image is to be.
+            progress: called with ``layer``, ``status``, ``done`` and ``total``.
+            platform: ``os/architecture[/variant]`` that it is said to run on, instead of this machine's.
+            label: what errors call it when *path* is an fd.
+
+        Returns:
+            the image, and lines about what is not part of it.
+
+        Raises:
+            UsageError: it cannot be an image; the text names the file.
+            MinipodError: it cannot be read, or the store not written.
+        """
+        from minipod.images.ingest import ingest
+        from minipod.images.making.source import made_source
+
+        wanted = parse_platform(platform) if platform else host_platform()
+        making = replace(making, name=normalize_reference(making.name))
+        with Edge(path if isinstance(path, str) else label):
+            self._layout.create()
+            fd = os.dup(path) if isinstance(path, int) else os.open(path, os.O_RDONLY)
+            try:
+                with made_source(
+                    fd,
+                    making,
+                    tmp=self._layout.tmp,
+                    limits=self.limits,
+                    platform=wanted,
+                    progress=progress,
+                ) as (source, notes):
+                    ((digest, _),) = ingest(
+                        self._layout,
+                        source,
+                        progress=progress,
+                        platform=wanted,
+                        name=None,
+                        limits=self.limits,
+                    )
+            finally:
+                os.close(fd)
+            return self._catalog.image(digest, self._layout.entries()), notes
 
     def pull(
         self,

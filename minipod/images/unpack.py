@@ -350,13 +350,18 @@ def _set_opaque(parent: int, leaf: bytes) -> None:
         os.close(fd)
 
 
+def keeps_xattr(name: bytes) -> bool:
+    """Whether a layer may have the attribute: file capabilities and user attributes.
+
+    What else a layer carries is the packing machine's, or an attack.
+    """
+    return name == _CAPABILITY or (
+        name.startswith(b"user.") and not name.startswith(b"user.overlay.")
+    )
+
+
 def _set_xattrs(fd: int, entry: Entry) -> None:
-    """Set file capabilities and user attributes; what else a layer carries is the packing machine's, or an attack."""
-    for name, value in entry.xattrs.items():
-        if name != _CAPABILITY and (
-            not name.startswith(b"user.") or name.startswith(b"user.overlay.")
-        ):
-            continue
+    for name, value in filter(lambda item: keeps_xattr(item[0]), entry.xattrs.items()):
         try:
             os.setxattr(fd, name, value)
         except OSError as error:

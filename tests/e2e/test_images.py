@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import stat
 import subprocess
 import tarfile
 from pathlib import Path
@@ -101,6 +104,61 @@ def test_save_to_a_pipe(store: Instance, tmp_path: Path) -> None:
         process = store.start("image", "save", OTHER, TEST_IMAGE, "-o", "-", stdout=target)
         assert process.wait(60) == 0
     assert sorted(store.cli("image", "load", file).stdout.split()[1::2]) == [OTHER, TEST_IMAGE]
+
+
+def test_from_a_directory(store: Instance, tmp_path: Path, probe_program: Path) -> None:
+    """A directory, and a tar on stdin, become images that run as they were told."""
+    name = "localhost/made:1"
+    root = tmp_path / "rootfs"
+    (root / "dev").mkdir(parents=True)
+    root.chmod(0o755)
+    shutil.copy(probe_program, root / "probe")
+    os.mknod(root / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    options = ["--entrypoint", '["/probe"]', "--cmd", "report 'two words'", "-e", "A=b c"]
+    options += ["--user", "7:8", "--workdir", "/dev", "--label", "l=m", "--expose", "80"]
+    options += ["--stop-signal", "SIGINT", "--comment", "by hand"]
+    made = store.cli("image", "from-dir", root, name, *options)
+    assert made.stderr == "warning: left out 1 device nodes: 'dev/null'\n"
+    image = json.loads(store.cli("image", "inspect", name).stdout)
+    assert made.stdout == f"made {name} {image['digest']}\n"
+    config = image["config"]
+    assert (config["entrypoint"], config["cmd"]) == (["/probe"], ["report", "two words"])
+    assert (config["env"], config["user"], config["workingDir"]) == (["A=b c"], "7:8", "/dev")
+    assert (config["labels"], config["stopSignal"]) == ({"l": "m"}, "SIGINT")
+    assert config["exposedPorts"] == ["80/tcp"]
+    assert run(store, name).startswith("[c] {")
+    tar = subprocess.run(["tar", "-C", root, "-c", "."], check=True, capture_output=True).stdout
+    (tmp_path / "root.tar").write_bytes(tar)
+    with (tmp_path / "root.tar").open("rb") as source:
+        process = store.start(
+            *("image", "from-dir", "-", "localhost/made:2", "--entrypoint", "/probe"),
+            stdin=source,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.wait(60) == 0
+    assert run(store, "localhost/made:2").startswith("[c] {")
+    store.cli("image", "rm", name, "localhost/made:2")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--entrypoint", "a 'b"], "--entrypoint: no closing quotation"),
+        (["--cmd", "[1]"], "--cmd: is not a list of strings"),
+        (["--env", "A"], "--env 'A'"),
+        (["--workdir", "w"], "--workdir 'w': is not an absolute path"),
+        (["--expose", "99999"], "--expose '99999': is not a port"),
+        (["--stop-signal", "kill me"], "--stop-signal 'kill me'"),
+        (["--compression", "xz"], "there is no compression 'xz'"),
+        (["--timestamp", "-1"], "--timestamp -1"),
+        (["--platform", "x"], "invalid platform 'x'"),
+    ],
+)
+def test_from_dir_refuses(store: Instance, tmp_path: Path, options: list[str], why: str) -> None:
+    done = store.cli("image", "from-dir", tmp_path, "localhost/made:1", *options, check=False)
+    check_error(done, 2, why)
+    assert "localhost/made:1" not in listed(store)
 
 
 def test_load_under_another_name(store: Instance, other_archive: Path) -> None:

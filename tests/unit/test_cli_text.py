@@ -13,8 +13,8 @@ import pytest
 from minipod.cli import args, podtable
 from minipod.cli.checks import Check, Result, admitting, dropping_chains, examine, in_child
 from minipod.cli.describe import pod_lines
-from minipod.cli.image import human_size
 from minipod.cli.output import Table, check_format, dump, dump_objects, escape, painter
+from minipod.cli.sizes import human_size
 from minipod.config import Config
 from minipod.errors import MinipodError, UsageError
 
