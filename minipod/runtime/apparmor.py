@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
-from minipod.api import SecurityContext
+from minipod.api import AppArmorProfile, SecurityContext
 from minipod.config import HELPER_ENV
 from minipod.errors import MinipodError
 
 DEFAULT = "minipod-default"
 UNCONFINED = "unconfined"
+_PARSER = "apparmor_parser"
 _ENABLED = Path("/sys/module/apparmor/parameters/enabled")
 _PROFILES = Path("/sys/kernel/security/apparmor/profiles")
 
@@ -56,15 +58,26 @@ def enabled() -> bool:
         return False
 
 
+def supported() -> bool:
+    """Return whether containers can be confined: by the kernel, and by the program that loads its profiles."""
+    return enabled() and shutil.which(_PARSER, path=HELPER_ENV["PATH"]) is not None
+
+
 def profile_of(security: SecurityContext) -> str:
     """Return the name of the profile for a container with this effective security context; ``""`` for none.
+
+    A container that does not say is confined by the default profile where that can be had, as with containerd.
 
     Raises:
         MinipodError: it cannot be had. A container never runs with less than it asks for.
     """
     wanted = security.app_armor_profile
-    if wanted is None or security.privileged:  # a privileged one has none, as with containerd
+    if security.privileged:  # has none, as with containerd
         return ""
+    if wanted is None:
+        if not supported():  # said in the pod's status, where the kernel has it: see facts.py
+            return ""
+        wanted = AppArmorProfile("RuntimeDefault")
     if wanted.type == "Unconfined":
         return UNCONFINED if enabled() else ""
     if not enabled():
@@ -102,7 +115,7 @@ def _is_loaded(name: str) -> bool:
 def _load_default() -> None:
     try:
         done = subprocess.run(
-            ["apparmor_parser", "--skip-cache", "--replace"],
+            [_PARSER, "--skip-cache", "--replace"],
             input=_DEFAULT_TEXT,
             capture_output=True,
             text=True,

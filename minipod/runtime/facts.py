@@ -11,6 +11,7 @@ from minipod import native
 from minipod.api.capabilities import CAPABILITIES
 from minipod.errors import MinipodError
 from minipod.plan.context import Facts, Hierarchy
+from minipod.runtime import apparmor
 
 USED_CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "devices", "hugetlb")
 # Makes the agent plan as for an old kernel, so that the fallbacks are exercised on a new one:
@@ -153,6 +154,10 @@ def shortcomings(facts: Facts) -> list[str]:
     if missing:
         result.append(
             f"no cgroup controller for {', '.join(missing)}: such limits are not enforced"
+        )
+    if apparmor.enabled() and not apparmor.supported():
+        result.append(
+            "without the program apparmor_parser (package apparmor) containers are not confined by AppArmor"
         )
     return result
 

@@ -28,8 +28,9 @@ from minipod.plan.context import Device
 from minipod.pods import admission, credentials
 from minipod.pods.errors import ConfigError
 from minipod.runtime import apparmor
+from minipod.runtime.facts import shortcomings
 from minipod.runtime.hostdevices import host_devices
-from tests.unit.test_plan_checker import UID, pod
+from tests.unit.test_plan_checker import UID, V2, pod
 from tests.unit.test_pods_worker import IMAGE
 
 ASKED: list[str] = []
@@ -197,7 +198,6 @@ def profile(kind: str, name: str | None = None, **more: Any) -> str:
 
 
 def test_profiles(armored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert apparmor.profile_of(SecurityContext()) == ""
     assert profile("Unconfined") == "unconfined"
     assert profile("Localhost", "my (odd) one") == "my (odd) one"
     assert profile("RuntimeDefault", privileged=True) == ""
@@ -209,6 +209,22 @@ def test_profiles(armored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     armored.write_text("minipod-default (enforce)\n")
     assert profile("RuntimeDefault") == "minipod-default"
     assert len(loads) == 1, "once is enough"
+
+
+@pytest.mark.parametrize("parser", ["/sbin/apparmor_parser", None])
+def test_who_does_not_say_has_the_default_profile(
+    armored: Path, monkeypatch: pytest.MonkeyPatch, parser: str | None
+) -> None:
+    armored.write_text("minipod-default (enforce)\n")
+    monkeypatch.setattr("shutil.which", lambda name, path: parser)
+    assert apparmor.profile_of(SecurityContext()) == ("minipod-default" if parser else "")
+    assert apparmor.profile_of(SecurityContext(privileged=True)) == ""
+    assert profile("RuntimeDefault") == "minipod-default"
+    notes = [note for note in shortcomings(V2) if "apparmor_parser" in note]
+    assert len(notes) == (0 if parser else 1)
+    (armored.parent / "enabled").write_text("N\n")
+    assert apparmor.profile_of(SecurityContext()) == ""
+    assert not [note for note in shortcomings(V2) if "apparmor_parser" in note]
 
 
 def test_a_list_that_cannot_be_read_is_an_error(armored: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from minipod import native
 from minipod.errors import MinipodError
 from minipod.plan import Facts, Hierarchy
+from minipod.runtime import apparmor
 from minipod.runtime import facts as probe
 from minipod.runtime.facts import cgroup_hierarchies, shortcomings
 from tests.unit.test_plan_checker import BARE_CGROUP2, CGROUP1, HYBRID, V1, V2, WEAK
@@ -103,7 +104,8 @@ def test_this_machines_mounts_are_read() -> None:
         assert all(Path(h.directory).is_dir() for h in found)
 
 
-def test_shortcomings_are_said_once_each() -> None:
+def test_shortcomings_are_said_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apparmor, "enabled", lambda: False)
     assert shortcomings(V2) == []
     assert shortcomings(V1) == []
     assert shortcomings(HYBRID) == []

@@ -289,6 +289,7 @@ def test_apparmor(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
         }
         for name, profile in profiles.items()
     ]
+    boxes.append({**boxes[0], "name": "silent", "securityContext": may})
     run("armor", spec={"containers": boxes})
     seen: dict[str, list[str]] = {}
 
@@ -298,12 +299,18 @@ def test_apparmor(vm: Vm, run: Callable[..., dict[str, Any]]) -> None:
         for line in lines.splitlines():
             who, _, text = line.partition("] ")
             seen.setdefault(who.rsplit("/", 1)[1], []).append(text)
-        return len(seen) == len(boxes) and "reads" in seen["default"] and "mounts" in seen["own"]
+        return (
+            len(seen) == len(boxes)
+            and "reads" in seen["default"]
+            and "mounts" in seen["own"]
+            and "reads" in seen["silent"]
+        )
 
     until(told, "all have told")
     assert seen["none"] == ["unconfined", "mounts", "reads"]
     assert seen["default"][0] == "minipod-default (enforce)" and seen["default"][-1] == "reads"
     assert "mounts" not in seen["default"] and "Permission denied" in seen["default"][1]
+    assert seen["silent"] == seen["default"], "who does not say has the default profile"
     assert seen["own"][:2] == ["vm-test (enforce)", "mounts"]
     assert "reads" not in seen["own"]
 

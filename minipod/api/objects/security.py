@@ -90,7 +90,8 @@ _NON_ROOT = (
 _SECCOMP = "The filter for system calls. Default: RuntimeDefault; a privileged container has none whatever is said."
 _APPARMOR = (
     "The AppArmor profile of the containers. A pod that asks for one is refused where the kernel "
-    "has no AppArmor."
+    "has no AppArmor. Default: RuntimeDefault where the kernel has it and apparmor_parser is installed; "
+    "a privileged container has none whatever is said."
 )
 
 FIELDS: Tables = {
