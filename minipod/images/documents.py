@@ -113,7 +113,7 @@ class ImageConfig:
         stop_signal: a signal's name or number, or empty.
         labels: strings by name.
         exposed_ports: ``port``, ``port/tcp`` or ``port/udp`` each; informational.
-        volumes: paths that want a volume; informational.
+        volumes: paths that want a volume.
     """
 
     entrypoint: tuple[str, ...] = ()

@@ -35,6 +35,7 @@ from minipod.plan.slots import (
     process_key,
 )
 from minipod.plan.volumes import (
+    declared_volumes,
     device_rules,
     host_trees,
     sandbox_trees,
@@ -57,6 +58,7 @@ def compile_container(
     logs = f"{context.log_dir}/{container.name}"
     namespace_steps = (
         *_prepare(pod, container, context, run, facts, at),
+        *declared_volumes(container, run, at),
         *root_mounts(pod, container, context, run, facts),
         *volume_mounts(pod, container, context, at),
         *volume_devices(container, context, at),

@@ -254,6 +254,7 @@ class ContainerContext:
         attempt: 0 for the first run, then 1, 2, …
         layers: directories of the image's layers, bottom first.
         entrypoint, cmd, image_env, working_dir: from the image's config.
+        declared_volumes: clean paths that the image wants to be volumes.
         uid, gid, groups, home: whom the image's user resolves to.
         env: the variables that the manifest gives it, all references resolved; some may be secret.
         seccomp: the compiled filter; empty for none.
@@ -280,3 +281,4 @@ class ContainerContext:
     apparmor: str = ""
     devices: tuple[Device, ...] = ()
     target: str = ""
+    declared_volumes: tuple[str, ...] = ()

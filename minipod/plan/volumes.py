@@ -11,8 +11,8 @@ from minipod.api import Container, Pod, Volume, VolumeMount
 from minipod.errors import MinipodError
 from minipod.plan import steps as s
 from minipod.plan.command import expand
-from minipod.plan.context import Place, PodContext
-from minipod.plan.slots import ROOT, TREES, USERS
+from minipod.plan.context import ContainerContext, Place, PodContext
+from minipod.plan.slots import MOUNT, ROOT, TREES, USERS
 
 _PROPAGATION = {"HostToContainer": "slave", "Bidirectional": "shared"}
 _MISSING = re.compile(r"\$\(([^)]*)\)")
@@ -169,6 +169,26 @@ def volume_mounts(
                 source=f"{at}.volumeMounts[{i}]",
             )
         )
+    return result
+
+
+def declared_volumes(container: Container, run: ContainerContext, at: str) -> list[s.NamespaceStep]:
+    """Make the directories that the image declares to be volumes, each a mount of its own.
+
+    As with containerd each run of a container has its own, with what the image has there, and may write to it even if
+    its root is read-only. It is the writable layer once more, so nothing is copied. What the manifest mounts comes
+    later, and so on top.
+    """
+    own = {clean(mount.mount_path) for mount in container.volume_mounts}
+    result: list[s.NamespaceStep] = []
+    for path in run.declared_volumes:
+        if path not in own:
+            source = f"{at}.image"
+            tree = s.OpenTree(
+                slot=MOUNT, path="/", root=ROOT, type="directory", inside=path, source=source
+            )
+            attach = s.Attach(slot=MOUNT, path=path, root=ROOT, create="same", source=source)
+            result += [tree, attach]
     return result
 
 

@@ -17,6 +17,7 @@ from minipod.plan.command import argv
 from minipod.plan.context import ContainerContext, Demand, Link, PodContext
 from minipod.plan.resources import demand as demand_of
 from minipod.plan.security import effective
+from minipod.plan.volumes import clean
 from minipod.pods import hostports, names
 from minipod.pods.admission import refusals
 from minipod.pods.credentials import credentials
@@ -36,6 +37,8 @@ _EXPECTED = {
     "CharDevice": "char",
     "BlockDevice": "block",
 }
+_MADE_ANYWAY = ("proc", "sys", "dev")  # in every container, whatever the image declares
+_MAX_DECLARED_VOLUMES = 128
 _CREATED = {"": "directory", "DirectoryOrCreate": "directory", "FileOrCreate": "file"}
 
 
@@ -186,6 +189,7 @@ def container_context(
         cmd=config.cmd,
         image_env=config.env,
         working_dir=_working_dir(image, container),
+        declared_volumes=_declared_volumes(image, container),
         uid=who.uid,
         gid=who.gid,
         groups=who.groups,
@@ -215,6 +219,22 @@ def _working_dir(image: Image, container: Container) -> str:
             "set workingDir in the manifest",
         )
     return directory
+
+
+def _declared_volumes(image: Image, container: Container) -> tuple[str, ...]:
+    """Return the paths that the image declares to be volumes, parents first, but for those that every container has.
+
+    Raises:
+        MinipodError: there are too many.
+    """
+    paths = {clean(path) for path in image.config.volumes}
+    kept = sorted(path for path in paths if path != "/" and path.split("/")[1] not in _MADE_ANYWAY)
+    if len(kept) > _MAX_DECLARED_VOLUMES:
+        raise MinipodError(
+            f"image {container.image} declares {len(kept)} volumes, more than {_MAX_DECLARED_VOLUMES}",
+            "use another image",
+        )
+    return tuple(kept)
 
 
 def preflight(

@@ -683,3 +683,14 @@ def test_more_volume_mounts_than_slots_are_refused_with_words() -> None:
     check(
         container(with_mounts([Volume(name="v", empty_dir=EmptyDirVolumeSource())], *many[:1000]))
     )
+
+
+def test_declared_volumes_are_below_what_the_manifest_mounts() -> None:
+    mounts = [VolumeMount("v", "/data/"), VolumeMount("v", "/srv/lib")]
+    of = with_mounts([Volume("v", empty_dir=EmptyDirVolumeSource())], *mounts)
+    launch = container(of, with_run=run(declared_volumes=("/data", "/srv/lib/data", "/var/x")))
+    opened = [step.inside for step in of_kind(launch, s.OpenTree) if step.root >= 0]
+    assert opened == ["/srv/lib/data", "/var/x"], "the manifest's own take their place"
+    attached = [step.path for step in of_kind(launch, s.Attach)]
+    places = [attached.index(path) for path in ("/srv/lib/data", "/var/x", "/proc", "/srv/lib")]
+    assert places == sorted(places)

@@ -83,6 +83,26 @@ def test_other_working_directories_are_absolute(directory: str, expected: str) -
     assert (made.attempt, made.seccomp, made.layers) == (3, b"x", ("/layer",))
 
 
+def test_declared_volumes_are_clean_paths() -> None:
+    declared = (
+        "b",
+        "/a/",
+        "/a/b",
+        "../../c",
+        "/",
+        "/proc/x",
+        "/dev",
+        "/sys/fs",
+        "/processes",
+        "/a/./b",
+    )
+    made = resolve.container_context(*of_image(image(volumes=declared)), 0, FILTERS)
+    assert made.declared_volumes == ("/a", "/a/b", "/b", "/c", "/processes")
+    many = image(volumes=tuple(f"/v{i}" for i in range(129)))
+    with pytest.raises(MinipodError, match="declares 129 volumes"):
+        resolve.container_context(*of_image(many), 0, FILTERS)
+
+
 def test_an_image_that_is_not_there() -> None:
     with pytest.raises(NotFound, match="image other is not in the store") as error:
         resolve.find_image(IMAGES, Container(name="app", image="other"))
