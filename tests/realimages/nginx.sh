@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
 # The first process of the image "nginx": runs what lies in /docker-entrypoint.d, then what it was given.
 set -e
 

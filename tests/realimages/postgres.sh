@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
 # The first process of the image "postgres": behaves as the one of the image on Docker Hub does, where that is documented.
 # POSTGRES_PASSWORD (or _FILE), POSTGRES_USER, POSTGRES_DB, PGDATA, /docker-entrypoint-initdb.d
 set -euo pipefail

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
 # The first process of the image "redis": options and files of settings are for the server, which does not run as root.
 set -e
 
