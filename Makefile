@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 # What a Debian or Ubuntu without anything lacks, to build, to run, to test.
 BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
-TEST_PACKAGES := clang-format docker-registry iproute2 openssl strace util-linux
+TEST_PACKAGES := clang-format docker-registry iproute2 openssl procps strace util-linux
 # tests/vm: a Debian in QEMU.
 VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86
 
@@ -109,9 +109,10 @@ format: test-setup ## let the formatters have their way
 	@$(MAKE) -C native format
 
 .PHONY: docs
-docs: setup ## write docs/pod-spec.md from the declarations of the fields
+docs: setup ## write docs/pod-spec.md from the declarations of the fields, docs/labs from the labs
 	$(BIN)/python -m minipod.api.reference >docs/pod-spec.md.new
 	mv docs/pod-spec.md.new docs/pod-spec.md
+	$(BIN)/python -m minipod.lab.pages docs/labs
 
 .PHONY: bench
 bench: setup ## how long the command line and a pod take

@@ -39,6 +39,7 @@ VERBS = {
     "image": ("image", "app"),
     "plan": ("plan", "app"),
     "explain": ("explain", "app"),
+    "lab": ("lab", "app"),
     "doctor": ("doctor", "app"),
     "agent": ("agent", "app"),
     "version": ("version", "app"),

@@ -17,7 +17,7 @@ from tests.e2e.user import address_in, understand
 from tests.instance import TOP, Instance
 
 README = (TOP / "README.md").read_text()
-TEXTS = [README, *(path.read_text() for path in sorted((TOP / "docs").glob("*.md")))]
+TEXTS = [README, *(path.read_text() for path in sorted((TOP / "docs").rglob("*.md")))]
 PROMPT = re.compile(r"^(?: {4}|[#$] )(?:sudo )?(minipod .*)$", re.MULTILINE)
 
 
@@ -56,7 +56,7 @@ def test_targets_of_make_exist() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for path in [TOP / "README.md", *(TOP / "docs").glob("*.md")]:
+    for path in [TOP / "README.md", *(TOP / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
             assert (path.parent / target).exists(), (path, target)
 

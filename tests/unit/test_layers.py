@@ -18,6 +18,7 @@ TOP = Path(__file__).resolve().parents[2]
 LAYERS = {
     "__main__": 8,
     "cli": 7,
+    "lab": 6,
     "agent": 6,
     "pods": 5,
     "runtime": 4,

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every lab by script: its check fails with a hint, its solution is run, the check is content, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from minipod.lab import kernel
+from minipod.lab.checks import network
+from minipod.lab.look import Bench, NotYet
+from minipod.lab.text import Lab, all_labs, find
+from tests.e2e.user import check_error
+from tests.features import cgroup_mounts, requires
+from tests.instance import Instance
+
+pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "userns")
+
+LABS = all_labs()
+NAMED = "lab"  # what all objects of labs are called, and no others of this machine
+
+
+@pytest.fixture(scope="module")
+def school(shared_instance: Instance, busybox_archive: Path) -> Iterator[Instance]:
+    """A minipod with the labs' image, in which no lab has been begun; those that a killed test left are reset."""
+    shared_instance.load(busybox_archive)
+    shared_instance.cli("lab", "reset")
+    yield shared_instance
+    shared_instance.cli("lab", "reset")
+
+
+def host() -> set[str]:
+    """Return all on the host that a lab could have made: what is called so, and every process that is marked so."""
+    found = {f"link {name}" for name in os.listdir("/sys/class/net") if NAMED in name}
+    found |= {f"mount {each.target}" for each in kernel.mounts() if f"/{NAMED}" in each.target}
+    for top in ("/run", "/run/netns", *{str(top) for _, top, _ in cgroup_mounts()}):
+        with suppress(FileNotFoundError):
+            found |= {f"{top}/{name}" for name in os.listdir(top) if name.startswith(NAMED)}
+    for rule in kernel.Network().rules():
+        if NAMED in str(rule.get("table", {}).get("name", "")):
+            found.add(f"table {rule['table']}")
+    for process in kernel.processes():
+        if kernel.MARK in kernel.environment(process.pid):
+            found.add(str(process))
+    return found
+
+
+@pytest.mark.parametrize("lab", LABS, ids=lambda lab: f"{lab.number}-{lab.slug}")
+def test_lab(school: Instance, lab: Lab) -> None:
+    number = str(lab.number)
+    before = host()
+    try:
+        if lab.setup:
+            school.cli("lab", "start", number)
+        done = school.cli("lab", "check", number, check=False)
+        assert done.returncode == 1 and done.stderr == "", done
+        *_, lacking, hint = done.stdout.splitlines()
+        assert lacking.startswith("no  ") and hint.startswith("    hint: "), done
+
+        school.cli("lab", "solve", number, "--run", timeout=180)
+        done = school.cli("lab", "check", number, check=False)
+        assert done.returncode == 0, done
+        *facts, last = done.stdout.splitlines()
+        assert facts and all(line.startswith("ok  ") for line in facts), done
+        assert last == f"solved: {lab.title}"
+    finally:
+        removed = school.cli("lab", "reset", number).stdout
+    assert removed.startswith("removed: ")
+    assert host() == before
+    assert school.call("get", {"kind": "pods", "namespace": "lab"})[0]["items"] == []
+
+
+def state(instance: Instance, number: int) -> str:
+    """Return what ``minipod lab`` says of a lab."""
+    for line in instance.cli("lab").stdout.splitlines():
+        words = line.split()
+        if words[:1] == [str(number)]:
+            return words[1]
+    raise AssertionError(number)
+
+
+def test_reset_touches_nothing_else(school: Instance, tmp_path: Path) -> None:
+    """Things whose names are nearly those of lab 6 stay, and what a lab's directory shows of the host stays, too."""
+    (tmp_path / "precious").write_text("mine")
+    (tmp_path / "inner").mkdir()
+    marked = {**os.environ, "MINIPOD_LAB": "66"}
+    decoy = subprocess.Popen(["sleep", "600"], env=marked)
+    try:
+        run("ip", "netns", "add", "lab66")
+        run("ip", "link", "add", "lab66", "type", "bridge")
+        run("nft", "add", "table", "inet", "lab66")
+        Path("/run/lab66").mkdir()
+        run("mount", "-t", "tmpfs", "decoy", str(tmp_path / "inner"))
+        (tmp_path / "inner/file").write_text("mine")
+        before = host()
+
+        # A learner who has bound the host's own files into the lab's directory, shared, and linked to others.
+        Path("/run/lab6/host").mkdir(parents=True)
+        run("mount", "--rbind", str(tmp_path), "/run/lab6/host")
+        run("mount", "--make-rshared", "/run/lab6/host")
+        Path("/run/lab6/link").symlink_to(tmp_path)
+        run("ip", "netns", "add", "lab6b")
+        run("nft", "add", "table", "ip", "lab6")
+        mine = subprocess.Popen(["sleep", "600"], env={**marked, "MINIPOD_LAB": "6"})
+
+        # The command itself may be of the lab: whoever set the variable for all of a shell.
+        removed = school.cli("lab", "reset", "6", env={"MINIPOD_LAB": "6"}).stdout
+        assert mine.wait(30) == -signal.SIGKILL
+        for words in (
+            "process",
+            "network namespace lab6b",
+            "nftables table ip lab6",
+            "directory /run/lab6",
+        ):
+            assert f"removed: {words}" in removed
+        assert host() == before
+        assert decoy.poll() is None
+        assert (tmp_path / "precious").read_text() == "mine"
+        assert (tmp_path / "inner/file").read_text() == "mine"
+        assert str(tmp_path / "inner") in {each.target for each in kernel.mounts()}
+    finally:
+        decoy.kill()
+        decoy.wait()
+        for command in (
+            ("ip", "netns", "delete", "lab66"),
+            ("ip", "link", "delete", "lab66"),
+            ("nft", "delete", "table", "inet", "lab66"),
+            ("umount", "-R", str(tmp_path / "inner")),
+            ("rmdir", "/run/lab66"),
+        ):
+            subprocess.run(command, capture_output=True)
+        assert not Path("/run/lab6").exists()
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_a_learner_who_is_half_way_is_told_what_is_missing(school: Instance) -> None:
+    """One wrong step after the other in lab 6, each named."""
+    try:
+        steps = [
+            ("ip netns add lab6", "there is no link lab6"),
+            ("ip link add lab6 type bridge", "there is no link eth0"),
+            ("ip -n lab6 link add eth0 type bridge", "not the two ends"),
+            ("ip link delete lab6", "there is no link lab6"),
+            ("ip -n lab6 link delete eth0", "there is no link lab6"),
+            (
+                "ip link add lab6 type veth peer name eth0 netns lab6",
+                "not the address 198.51.100.1",
+            ),
+            ("ip address add 198.51.100.1/30 dev lab6", "lab6 is down"),
+            ("ip link set lab6 up", "eth0 has not the address 198.51.100.2"),
+        ]
+        bench = Bench(find(6), lambda request: None, "")
+        for command, words in steps:
+            run(*command.split())
+            with pytest.raises(NotYet, match=words):
+                list(network.veth(bench))
+        assert state(school, 6) == "begun"
+        assert state(school, 5) == "-"
+        run("ip", "-n", "lab6", "address", "add", "198.51.100.2/30", "dev", "eth0")
+        run("ip", "-n", "lab6", "link", "set", "eth0", "up")
+        assert state(school, 6) == "solved"
+    finally:
+        school.cli("lab", "reset", "6")
+
+
+def test_what_an_ordinary_user_may(school: Instance) -> None:
+    """Read; what looks at the system or changes it needs root, and says so."""
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    python = [*as_nobody, sys.executable, "-m", "minipod", "lab"]
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*python, *words], capture_output=True, text=True, env=school.env, cwd="/", timeout=60
+        )
+
+    assert "? " in call().stdout
+    assert call("show", "1").returncode == call("solve", "1").returncode == 0
+    for words in (("check", "1"), ("reset",), ("solve", "1", "--run")):
+        check_error(call(*words), 1, "must run as root", "sudo minipod lab")
+
+
+def test_a_number_that_is_none(school: Instance) -> None:
+    check_error(
+        school.cli("lab", "show", "99", check=False), 1, "there is no lab 99", "minipod lab"
+    )
