@@ -33,6 +33,7 @@ from minipod.api import (
 from minipod.errors import MinipodError
 from minipod.pods.record import PodRecord
 from minipod.pods.times import timestamp
+from minipod.transactions import transaction
 
 EVENT_TTL = 3600.0  # seconds, as kube-apiserver's --event-ttl
 _SCHEMA = """
@@ -111,22 +112,12 @@ class Store:
         Raises:
             MinipodError: SQLite could not.
         """
-        try:
-            self.db.execute("BEGIN IMMEDIATE")
+        with transaction(self.db, self._path):
             self._version += 1
             self.db.execute(
                 "UPDATE counter SET value = ? WHERE name = 'resourceVersion'", (self._version,)
             )
             yield str(self._version)
-            self.db.execute("COMMIT")
-        except BaseException as error:
-            if self.db.in_transaction:  # SQLite rolls some back itself: a full disk, an I/O error
-                self.db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise MinipodError(
-                    f"{self._path}: {error}", "see that its disk has room and is writable"
-                ) from error
-            raise
 
     # ---- pods ----
 

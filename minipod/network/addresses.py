@@ -10,14 +10,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
 from minipod.config import Config
 from minipod.errors import AlreadyExists, MinipodError, UsageError
+from minipod.transactions import transaction
 
 if TYPE_CHECKING:
     from minipod.plan.context import HostPort
@@ -218,23 +218,5 @@ class AddressPool:
         rows.close()
         return candidate if candidate <= last else None
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        if self._db.in_transaction:
-            yield
-            return
-        # IMMEDIATE, because a reader that later writes would fail when another process wrote in between.
-        db = self._db
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("COMMIT")
-        except BaseException as error:
-            if db.in_transaction:  # SQLite rolls some back itself: a full disk, an I/O error
-                db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise MinipodError(
-                    f"the pool of pod addresses: {error}",
-                    "see that the root directory's disk has room and is writable",
-                ) from error
-            raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._db, "the pool of pod addresses")

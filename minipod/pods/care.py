@@ -7,7 +7,6 @@ a postStart hook has failed; whether the container runs again is not decided her
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Coroutine
 
 from minipod.api import Probe
@@ -15,13 +14,12 @@ from minipod.pods import order
 from minipod.pods.commands import Commands
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
-from minipod.pods.handlers import Handlers, HookFailed
+from minipod.pods.handlers import Handlers
+from minipod.pods.hooks import Hooks
 from minipod.pods.poststart import PostStart
 from minipod.pods.prober import Kind, Prober
 from minipod.pods.record import ContainerRecord
 from minipod.pods.stopping import Stopping
-
-log = logging.getLogger(__name__)
 
 _KILLED = 137
 
@@ -33,9 +31,10 @@ class Care:
         self._core = core
         self._stopping = stopping
         commands = Commands(core, containers.execs, containers.running)
-        self._handlers = Handlers(commands, self._address)
-        self._prober = Prober(core, self._handlers.probe, self._probe_failed)
-        self._post_start = PostStart(core, self._handlers, self._runs, self._post_start_failed)
+        handlers = Handlers(commands, self._address)
+        self._hooks = Hooks(core, handlers)
+        self._prober = Prober(core, handlers.probe, self._probe_failed)
+        self._post_start = PostStart(core, self._hooks, self._runs, self._post_start_failed)
         containers.on_running = self._post_start.begin
         containers.on_found = self._prober.resume
         containers.on_over = self._over
@@ -92,22 +91,8 @@ class Care:
         seconds = core.pod.spec.termination_grace_period_seconds if grace is None else grace
         self._stopping.ask(record, core.now() + seconds, words)
 
-    def _pre_stop(self, record: ContainerRecord) -> Coroutine[None, None, None] | None:
+    def _pre_stop(self, record: ContainerRecord) -> Coroutine[None, None, bool] | None:
         """Return what runs a container's preStop hook; None: it has none."""
         lifecycle = self._core.spec(record.name).lifecycle
-        return self._run_pre_stop(record) if lifecycle and lifecycle.pre_stop else None
-
-    async def _run_pre_stop(self, record: ContainerRecord) -> None:
-        core = self._core
-        container = core.spec(record.name)
-        assert container.lifecycle and container.lifecycle.pre_stop, "see _pre_stop"
-
-        def warn(reason: str, message: str) -> None:
-            core.event("Warning", reason, message, record.name)
-
-        try:
-            await self._handlers.hook(container, container.lifecycle.pre_stop, warn)
-        except HookFailed as error:
-            log.info("pod %s: preStop of container %s: %s", core.name, record.name, error)
-            # Not its words, which may hold what a server or a command wrote.
-            warn("FailedPreStopHook", "PreStopHook failed")
+        hook = lifecycle.pre_stop if lifecycle else None
+        return self._hooks.run(record, "PreStop", hook) if hook else None

@@ -24,7 +24,7 @@ from minipod.pods.signals import parse_signal
 
 MINIMUM_GRACE = 2.0  # the kubelet's minimumGracePeriodInSeconds
 
-Hook = Callable[[ContainerRecord], Coroutine[None, None, None] | None]
+Hook = Callable[[ContainerRecord], Coroutine[None, None, object] | None]
 
 
 @dataclass(slots=True)
@@ -128,7 +128,7 @@ class Stopping:
         hook = self.pre_stop(record)
         return _Stop(self._core.spawn(self._hook(hook)) if hook else None)
 
-    async def _hook(self, hook: Coroutine[None, None, None]) -> None:
+    async def _hook(self, hook: Coroutine[None, None, object]) -> None:
         try:
             await hook
         finally:

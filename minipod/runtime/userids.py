@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from minipod.errors import MinipodError, UsageError
 from minipod.plan.context import USER_IDS, Users
+from minipod.transactions import transaction
 
 _RANGE = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 _SMALLEST = 65536  # below are the host's own users
@@ -92,22 +92,5 @@ class UserIds:
             )
         return candidate
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        if self._db.in_transaction:
-            yield
-            return
-        db = self._db
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("COMMIT")
-        except BaseException as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise MinipodError(
-                    f"the user ids of the pods: {error}",
-                    "see that the root directory's disk has room and is writable",
-                ) from error
-            raise
+    def _transaction(self) -> AbstractContextManager[None]:
+        return transaction(self._db, "the user ids of the pods")

@@ -31,6 +31,7 @@ LAYERS = {
     "errors": -1,
     "kinds": -1,
     "suffix": -1,
+    "transactions": 0,
     "jsonpath": 0,
     "": -2,  # minipod/__init__.py: the version
 }
@@ -215,7 +216,7 @@ def foreign(found: Iterator[Import]) -> list[str]:
     return [
         f"{item.where}: {item.module}"
         for item in found
-        if item.package in ("", "errors", "config", "kinds", "suffix", "jsonpath")
+        if item.package in ("", "errors", "config", "kinds", "suffix", "jsonpath", "transactions")
         and item.target is None
         and item.module.split(".")[0] not in sys.stdlib_module_names
     ]

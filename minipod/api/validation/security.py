@@ -120,30 +120,19 @@ def _id(number: int | None, path: str, report: Report) -> None:
 
 
 def _seccomp(profile: SeccompProfile, path: str, report: Report) -> None:
-    file, where = profile.localhost_profile, f"{path}.localhostProfile"
-    if not _type(profile, path, report):
-        return
-    if profile.type != "Localhost":
-        if file is not None:
-            report.error(where, "can only be set when type is Localhost")
-    elif not file:
-        report.error(where, "missing, and required when type is Localhost")
-    elif posixpath.isabs(file):
-        report.error(where, f"{shown(file)} must be a relative path, below the directory seccomp")
+    file = _localhost(profile, path, report)
+    if posixpath.isabs(file):
+        report.error(
+            f"{path}.localhostProfile",
+            f"{shown(file)} must be a relative path, below the directory seccomp",
+        )
     elif ".." in file.split("/"):
-        report.error(where, f"{shown(file)} must not contain ..")
+        report.error(f"{path}.localhostProfile", f"{shown(file)} must not contain ..")
 
 
 def _apparmor(profile: AppArmorProfile, path: str, report: Report) -> None:
-    name, where = profile.localhost_profile, f"{path}.localhostProfile"
-    if not _type(profile, path, report):
-        return
-    if profile.type != "Localhost":
-        if name is not None:
-            report.error(where, "can only be set when type is Localhost")
-    elif not name:
-        report.error(where, "missing, and required when type is Localhost")
-    elif name != name.strip():
+    name, where = _localhost(profile, path, report), f"{path}.localhostProfile"
+    if name != name.strip():
         report.error(where, f"{shown(name)} must not be padded with white space")
     elif len(name) > MAX_APPARMOR:
         report.error(where, f"has {len(name)} characters, the limit is {MAX_APPARMOR}")
@@ -151,12 +140,20 @@ def _apparmor(profile: AppArmorProfile, path: str, report: Report) -> None:
         report.error(where, f"{shown(name)} must not contain control characters")
 
 
-def _type(profile: SeccompProfile | AppArmorProfile, path: str, report: Report) -> bool:
+def _localhost(profile: SeccompProfile | AppArmorProfile, path: str, report: Report) -> str:
+    """Check the type, and that ``localhostProfile`` goes with it; return the latter, empty when there is none."""
     if not profile.type:
         report.error(f"{path}.type", f"missing, and required: {', '.join(_PROFILES)}")
-        return False
+        return ""
     one_of(report, f"{path}.type", profile.type, _PROFILES)
-    return profile.type in _PROFILES
+    given = profile.localhost_profile
+    if profile.type == "Localhost":
+        if not given:
+            report.error(f"{path}.localhostProfile", "missing, and required when type is Localhost")
+        return given or ""
+    if profile.type in _PROFILES and given is not None:
+        report.error(f"{path}.localhostProfile", "can only be set when type is Localhost")
+    return ""
 
 
 def _capabilities(capabilities: Capabilities | None, path: str, report: Report) -> set[str]:
