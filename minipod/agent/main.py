@@ -26,6 +26,7 @@ from minipod.agent.conditions import ConditionService
 from minipod.agent.debug import Debug
 from minipod.agent.imageservice import ImageService
 from minipod.agent.objects import ObjectTable
+from minipod.agent.planning import Planning
 from minipod.agent.puller import Puller
 from minipod.agent.reads import Reads
 from minipod.agent.resources import Resources
@@ -76,6 +77,7 @@ class Agent:
                 **reads.handlers(),
                 **Changes(objects, manager, reads).handlers(),
                 **Service(manager).handlers(),
+                **Planning(manager).handlers(),
                 **ConditionService(manager).handlers(),
                 **Resources(manager).handlers(),
                 **Debug(manager).handlers(),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API's verbs about what runs: plan, logs, exec. What should be is in ``changes``, what is there in ``reads``.
+"""The API's verbs about what runs: logs, exec. What should be is in ``changes``, what is there in ``reads``.
 
 The API has the Kubernetes API's shape and knows no transport but the
 :class:`~minipod.agent.server.Call` that it answers.
@@ -12,26 +12,18 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
-from ipaddress import ip_network
 from typing import Any
 
-from minipod.agent.changes import read_documents
 from minipod.agent.server import Call, Handler
-from minipod.api import Document, Pod, StoredObject, default_container, defaulted, member, members
+from minipod.api import default_container, defaulted, member, members
 from minipod.errors import MinipodError, NotFound, UsageError
-from minipod.plan import compile_container, compile_exec, compile_sandbox, render_text
-from minipod.plan.context import Users
-from minipod.plan.resources import allocatable
-from minipod.plan.steps import Step
-from minipod.pods import claims, environment, logs, resolve
-from minipod.pods.downward import Place
+from minipod.plan import compile_exec
+from minipod.pods import logs
 from minipod.pods.manager import PodManager
 from minipod.pods.order import TERMINAL
 from minipod.pods.status import exit_of
 from minipod.pods.worker import PodWorker
 from minipod.runtime.runtime import Origin
-from minipod.runtime.userids import parse_ids
 
 
 class Service:
@@ -44,54 +36,9 @@ class Service:
     def handlers(self) -> dict[str, Handler]:
         """Return the verbs that this service answers."""
         return {
-            "plan": self.plan,
             "logs": self.logs,
             "exec": self.exec,
         }
-
-    # ---- plan ----
-
-    async def plan(self, call: Call) -> dict[str, Any]:
-        """Return the plan of a manifest as text, compiled just as it would be for execution."""
-        texts = []
-        documents = read_documents(call, self._tools)
-        objects = _Planned(documents, self._tools.objects)
-        for document in documents:
-            pod = document.object
-            if not isinstance(pod, Pod):
-                continue
-            pod.metadata.uid = "00000000-0000-4000-8000-000000000000"
-            address = "" if pod.spec.host_network else self._example_address()
-            config, facts = self._tools.config, self._tools.runtime.facts
-            context = resolve.pod_context(config, self._tools.cgroup_parent, pod, 0, address)
-            name = f"{pod.metadata.namespace}/{pod.metadata.name or pod.metadata.generate_name}"
-            title = f"pod {name} ({document.source}); uid and address are examples"
-            if not pod.spec.host_users:
-                context = replace(context, users=Users(parse_ids(config.user_ids)[0]))
-            context = resolve.with_images(context, resolve.volume_images(pod, self._tools.images))
-            context = claims.with_examples(context, self._tools.storage, pod)
-            steps = compile_sandbox(pod, context, facts)
-            texts.append(render_text(title, steps, document.lines, document.source))
-            for container in (found.container for found in members(pod)):
-                image = resolve.find_image(self._tools.images, container)
-                env = environment.planned_env(pod, container, self._example_sources(objects))
-                run = resolve.container_context(pod, container, image, 0, self._tools.filters, env)
-                made: tuple[Step, ...] = compile_container(pod, container, context, run, facts)
-                title = f"container {container.name} ({image.reference or image.digest})"
-                texts.append(render_text(title, made, document.lines, document.source))
-        return {"text": "\n\n".join(texts) + "\n"}
-
-    def _example_address(self) -> str:
-        """Return an address that a pod could get; a plan takes none from the pool."""
-        return str(ip_network(self._tools.config.pod_cidr)[2])
-
-    def _example_sources(self, objects: environment.Lookup) -> environment.Sources:
-        runtime = self._tools.runtime
-        return environment.Sources(
-            objects=objects,
-            place=Place((runtime.network.host_ip(),), (self._example_address(),)),
-            machine=allocatable(runtime.facts),
-        )
 
     # ---- logs ----
 
@@ -166,29 +113,6 @@ class Service:
         if not ended.done():
             return {"exitCode": 137}
         return {"exitCode": exit_of(ended.result().status)[0]}
-
-
-class _Planned:
-    """The objects as they would be with those of a manifest, for :class:`~minipod.pods.environment.Sources`."""
-
-    def __init__(self, documents: list[Document], there: environment.Lookup) -> None:
-        self._own = {
-            (
-                each.object.kind,
-                each.object.metadata.namespace,
-                each.object.metadata.name,
-            ): each.object
-            for each in documents
-        }
-        self._there = there
-
-    def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
-        found = self._own.get((kind, namespace, name))
-        return (
-            self._there.get(kind, namespace, name)
-            if found is None or isinstance(found, Pod)
-            else found
-        )
 
 
 _TURN = 64  # lines that are sent before others have their turn

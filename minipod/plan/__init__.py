@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pure compiler from a Pod to the list of steps that make it run. No I/O anywhere in this package.
 
-The same list is executed (``minipod.runtime``), explained (``render``) and, when a step fails, quoted.
+The same list is executed (``minipod.runtime``), explained (``explain``) and, when a step fails, quoted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from minipod.plan.context import (
     PodContext,
 )
 from minipod.plan.execute import compile_exec
-from minipod.plan.render import render_text
 from minipod.plan.resources import class_cgroups
 from minipod.plan.sandbox import KEY as SANDBOX_KEY
 from minipod.plan.sandbox import compile_sandbox
@@ -52,6 +51,5 @@ __all__ = [
     "container_dir",
     "pod_cgroup",
     "process_key",
-    "render_text",
     "termination_file",
 ]

@@ -426,7 +426,7 @@ def test_plan_creates_nothing(shared_instance: Instance) -> None:
     text = manifest(pod("planned", volumes=[{"name": "v", "emptyDir": {}}]))
     done = shared_instance.cli("plan", "-", input=text)
     assert done.stdout.startswith("pod default/planned (<stdin>)")
-    assert "clone3 sandbox" in done.stdout and f"container c0 ({TEST_IMAGE})" in done.stdout
+    assert "clone3 sandbox" in done.stdout and f"CONTAINER c0 (image {TEST_IMAGE})" in done.stdout
     assert shared_instance.call("get", {"kind": "pods"})[0]["items"] == []
     assert done.stdout == shared_instance.cli("plan", "-", input=text).stdout
 

@@ -210,4 +210,6 @@ def test_the_plan_tells(shared_instance: Instance, free_port: int) -> None:
         "spec": {"containers": [{"name": "c0", "image": "localhost/test:1", **ports(free_port)}]},
     }
     done, _ = shared_instance.call("plan", {"manifest": json.dumps(pod), "source": "x"})
-    assert f"forward the host's port {free_port}/TCP to 80" in done["text"]
+    (plan,) = done["plans"]
+    (attached,) = [step for step in plan["steps"] if step["kind"] == "AttachNetwork"]
+    assert f"forward the host's port {free_port}/TCP to 80" in attached["step"]

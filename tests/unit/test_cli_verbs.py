@@ -134,9 +134,35 @@ def test_the_problems_of_a_manifest_are_shown_as_they_are(
 
 
 def test_plan(agent: FakeAgent, run: Run, manifest: Path) -> None:
-    agent.answers["plan"] = [{"done": {"text": "pod web\n  1. mkdir \x1b\n"}}]
-    assert run("plan", manifest) == (0, "pod web\n  1. mkdir \\x1b\n", "")
+    step = {
+        "actor": "host",
+        "number": 1,
+        "step": "mkdir \x1b",
+        "what": "makes it",
+        "why": "needed",
+        "origin": {"default": "layout"},
+    }
+    plan = {
+        "pod": "default/w\x1bb",
+        "source": "",
+        "running": True,
+        "actors": [{"name": "host"}],
+        "steps": [step],
+    }
+    agent.answers["plan"] = [{"done": {"plans": [plan]}}] * 3
+    code, out, _ = run("plan", manifest)
+    assert code == 0
+    assert out.splitlines()[0] == "pod default/w\\x1bb"
+    assert out.splitlines()[3:] == [
+        "   1 mkdir \\x1b",
+        "     makes it: needed",
+        "     # default: layout",
+    ]
     assert agent.requests[0]["source"] == str(manifest)
+    code, out, _ = run("plan", manifest, "-o", "json")
+    assert (code, json.loads(out)["items"]) == (0, [plan])
+    assert run("plan", "pod/web")[0] == 0
+    assert agent.requests[2]["pod"] == "web" and "manifest" not in agent.requests[2]
 
 
 # ---- get, events, describe ----

@@ -34,9 +34,9 @@ from minipod.plan import (
     compile_container,
     compile_exec,
     compile_sandbox,
-    render_text,
 )
 from minipod.plan import steps as s
+from minipod.plan.explain import PodPlan, document
 from tests.unit.test_plan_checker import FULL, MACHINES, check, context, launch_of, pod, run
 
 # ---- any pod that the manifest rules let through ------------------------------------------------
@@ -161,8 +161,8 @@ def test_every_plan_is_sound(drawn: tuple[Pod, dict[str, str]], machine: str) ->
             words = step.describe()
             assert words and words.isprintable(), words
             assert hash(step) == hash(step)
-        text = render_text("t", plan, {}, "pod.yaml")
-        assert len(text.splitlines()) == 1 + len(plan) + len(launch.steps)
+        found = document(PodPlan("default/p", "pod.yaml", {}, plan, ()))
+        assert len(found["steps"]) == len(plan) + len(launch.steps)
 
 
 @settings(max_examples=30, deadline=None)
@@ -242,6 +242,8 @@ def test_compiling_touches_nothing(machine: str) -> None:
             name: compile_all(one, {"host": "directory"}, MACHINES[machine])
             for name, one in PODS.items()
         }
-        text = [render_text("t", plan, {}, "") for plans in made.values() for plan in plans]
+        shown = [
+            document(PodPlan("p", "", {}, plan, ())) for plans in made.values() for plan in plans
+        ]
     assert made == expected
-    assert all(text)
+    assert all(shown)

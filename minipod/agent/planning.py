@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API's verb ``plan``: what would be done for a manifest, or what was done for a pod. Nothing is done.
+
+Plans are compiled just as for execution, from the same machine and the same store; only what a pod gets when it is
+made (uid, address, number of its sandbox) are examples, or another pod's (``like``), to be compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+from typing import Any
+
+from minipod.agent.changes import read_documents
+from minipod.agent.server import Call, Handler
+from minipod.api import Document, Pod, StoredObject, members
+from minipod.plan import compile_container, compile_sandbox
+from minipod.plan.context import ContainerContext, Demand, PodContext, Users
+from minipod.plan.resources import allocatable
+from minipod.plan.steps import Step
+from minipod.pods import claims, environment, resolve
+from minipod.pods.downward import Place
+from minipod.pods.manager import PodManager
+from minipod.pods.worker import PodWorker
+from minipod.runtime.userids import parse_ids
+
+_UID = "00000000-0000-4000-8000-000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a pod gets only when it is made.
+
+    Attributes:
+        uid: the pod's.
+        address: in the pods' network.
+        sandbox: the number of its sandbox.
+        attempts: the number of the run of each container; 0 of those that are not named.
+        first_id: the first of the host's ids of its user namespace, if it has one.
+        demand: what all pods ask for together; this one alone when it is not known.
+    """
+
+    uid: str
+    address: str
+    first_id: int
+    sandbox: int = 0
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    demand: Demand | None = None
+
+
+class Planning:
+    """Answers requests for plans."""
+
+    def __init__(self, manager: PodManager) -> None:
+        self._manager = manager
+        self._tools = manager.tools
+
+    def handlers(self) -> dict[str, Handler]:
+        """Return the verb that is answered here."""
+        return {"plan": self.plan}
+
+    async def plan(self, call: Call) -> dict[str, Any]:
+        """Return the plans of a manifest's pods, or of the pod that ``pod`` names.
+
+        With ``like`` a manifest's pods get uid, address and numbers of that pod.
+        """
+        space = call.text("namespace", "default")
+        if call.request.get("pod"):
+            return {"plans": [self._of_pod(self._manager.worker(space, call.text("pod")))]}
+        like = call.text("like", "")
+        whose = self._identity(self._manager.worker(space, like)) if like else self._example()
+        documents = read_documents(call, self._tools)
+        objects = _Planned(documents, self._tools.objects)
+        return {
+            "plans": [
+                self._of_manifest(document, whose, objects)
+                for document in documents
+                if isinstance(document.object, Pod)
+            ]
+        }
+
+    def _of_manifest(
+        self, document: Document, whose: Identity, objects: environment.Lookup
+    ) -> dict[str, Any]:
+        pod = document.pod
+        pod.metadata.uid = whose.uid
+        pod.metadata.name = pod.metadata.name or pod.metadata.generate_name or ""
+        return self._document(pod, document.source, document.lines, whose, objects, running=False)
+
+    def _of_pod(self, worker: PodWorker) -> dict[str, Any]:
+        pod, record = worker.core.with_resources(), worker.record
+        return self._document(
+            pod,
+            record.source,
+            record.lines,
+            self._identity(worker),
+            self._tools.objects,
+            running=True,
+        )
+
+    def _document(
+        self,
+        pod: Pod,
+        source: str,
+        lines: Mapping[str, int],
+        whose: Identity,
+        objects: environment.Lookup,
+        *,
+        running: bool,
+    ) -> dict[str, Any]:
+        # Not before somebody asks: an agent that only runs pods never needs the words.
+        from minipod.plan.explain import ContainerPlan, PodPlan, document
+
+        context = self._context(pod, whose)
+        containers = []
+        for found in members(pod):
+            image, run = self._run(pod, found.name, context, whose, objects)
+            steps: tuple[Step, ...] = compile_container(
+                pod, found.container, context, run, self._tools.runtime.facts
+            )
+            containers.append(ContainerPlan(found.name, image, steps))
+        sandbox = compile_sandbox(pod, context, self._tools.runtime.facts)
+        name = f"{pod.metadata.namespace}/{pod.metadata.name}"
+        return document(PodPlan(name, source, lines, sandbox, tuple(containers), running))
+
+    # ---- what plans are compiled from -------------------------------------------------------------------------
+
+    def _example(self) -> Identity:
+        config = self._tools.config
+        address = str(ip_network(config.pod_cidr)[2])
+        return Identity(_UID, address, parse_ids(config.user_ids)[0])
+
+    def _identity(self, worker: PodWorker) -> Identity:
+        pod, record, tools = worker.pod, worker.record, self._tools
+        example = self._example()
+        users = None if pod.spec.host_users else tools.user_ids.of(pod.metadata.uid)
+        return Identity(
+            pod.metadata.uid,
+            record.address or example.address,
+            users.first if users else example.first_id,
+            max(0, record.sandbox),
+            {each.name: max(0, each.attempt) for each in record.containers},
+            tools.demands.total(),
+        )
+
+    def _context(self, pod: Pod, whose: Identity) -> PodContext:
+        tools = self._tools
+        address = "" if pod.spec.host_network else whose.address
+        context = resolve.pod_context(
+            tools.config, tools.cgroup_parent, pod, whose.sandbox, address, whose.demand
+        )
+        if not pod.spec.host_users:
+            context = replace(context, users=Users(whose.first_id))
+        context = resolve.with_images(context, resolve.volume_images(pod, tools.images))
+        return claims.with_examples(context, tools.storage, pod)
+
+    def _run(
+        self,
+        pod: Pod,
+        name: str,
+        context: PodContext,
+        whose: Identity,
+        objects: environment.Lookup,
+    ) -> tuple[str, ContainerContext]:
+        """Return what a container's image is called, and the decisions about its run."""
+        tools, runtime = self._tools, self._tools.runtime
+        container = next(each.container for each in members(pod) if each.name == name)
+        image = resolve.find_image(tools.images, container)
+        address = context.link.address if context.link else runtime.network.host_ip()
+        sources = environment.Sources(
+            objects=objects,
+            place=Place((runtime.network.host_ip(),), (address,)),
+            machine=allocatable(runtime.facts),
+        )
+        env = environment.planned_env(pod, container, sources)
+        attempt = whose.attempts.get(name, 0)
+        run = resolve.container_context(pod, container, image, attempt, tools.filters, env)
+        return image.reference or image.digest, run
+
+
+class _Planned:
+    """The objects as they would be with those of a manifest, for :class:`~minipod.pods.environment.Sources`."""
+
+    def __init__(self, documents: list[Document], there: environment.Lookup) -> None:
+        self._own = {
+            (
+                each.object.kind,
+                each.object.metadata.namespace,
+                each.object.metadata.name,
+            ): each.object
+            for each in documents
+        }
+        self._there = there
+
+    def get(self, kind: str, namespace: str, name: str) -> StoredObject | None:
+        found = self._own.get((kind, namespace, name))
+        return (
+            self._there.get(kind, namespace, name)
+            if found is None or isinstance(found, Pod)
+            else found
+        )
