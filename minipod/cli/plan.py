@@ -44,7 +44,10 @@ def plan(
     ] = "",
     namespace: Namespace = None,
 ) -> None:
-    """Show every step that running a manifest takes, with what it does, why, and the line it comes from; take none."""
+    """Show every step that running a manifest takes; take none.
+
+    Each with what it does, why, and the line of the manifest that it comes from.
+    """
     from minipod.cli.output import check_format, dump
 
     form = check_format(output, ("json", "yaml", "jsonpath=…"))
