@@ -6,7 +6,8 @@ An image is hostile input: every size, count and depth that it could choose has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 
 class BadImage(ValueError):
@@ -44,7 +45,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Budget:
-    """What is left of the :class:`Limits` while an image is unpacked.
+    """What is left of the :class:`Limits` while an image is unpacked; several threads may spend it.
 
     Attributes:
         entries: tar entries that may still come.
@@ -55,6 +56,7 @@ class Budget:
     entries: int
     names: int
     unpacked: int
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
     def of(cls, limits: Limits) -> Budget:
@@ -67,10 +69,11 @@ class Budget:
         Raises:
             BadImage: there are more than allowed.
         """
-        self.entries -= 1
+        with self._lock:
+            self.entries -= 1
+            self.names -= len(name)
         if self.entries < 0:
             raise BadImage("has more entries than allowed")
-        self.names -= len(name)
         if self.names < 0:
             raise BadImage("has longer names than allowed")
 
@@ -80,6 +83,7 @@ class Budget:
         Raises:
             BadImage: there are more than allowed.
         """
-        self.unpacked -= count
+        with self._lock:
+            self.unpacked -= count
         if self.unpacked < 0:
             raise BadImage("decompresses to more bytes than allowed")

@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from minipod.errors import UsageError
-from minipod.images.ahead import Ahead
+from minipod.images.arrival import Direct, Feed, SourceFailed, side_by_side
 from minipod.images.bounds import BadImage, Budget, Limits
 from minipod.images.documents import (
     INDEX_TYPES,
@@ -28,9 +29,16 @@ from minipod.images.documents import (
 from minipod.images.layout import ORIGIN, Layout
 from minipod.images.platforms import Platform, rank
 from minipod.images.reference import parse_reference
-from minipod.images.session import Session, Vanished, copy_checked
+from minipod.images.session import Checked, Session, Vanished
 from minipod.images.source import Root, Source
-from minipod.images.streams import MAGIC_LENGTH, Readable, Stream, compression_of, decompressed
+from minipod.images.streams import (
+    CHUNK,
+    MAGIC_LENGTH,
+    Readable,
+    Stream,
+    compression_of,
+    decompressed,
+)
 from minipod.images.unpack import unpack
 
 Progress = Callable[[dict[str, object]], None]
@@ -40,6 +48,7 @@ _MAX_VISITS = 1000
 _MAX_DOCUMENTS = 16  # times the largest one, in memory
 _REPORT_EVERY = 4 << 20
 _ATTEMPTS = 5
+_READ_ON = 32 << 20  # bytes
 
 
 def ingest(
@@ -104,6 +113,7 @@ class _Ingest:
         self._documents: dict[str, bytes] = {}
         self._document_bytes = 0
         self._visits = 0
+        self._known: frozenset[tuple[str, str]] | None = None
 
     def image(self, root: Root) -> tuple[Descriptor, frozenset[str]]:
         """Stage one image; return its manifest, and the digests that may be pinned to mean it."""
@@ -117,15 +127,7 @@ class _Ingest:
         self._keep(manifest.config)
         if sum(layer.size for layer in manifest.layers) > self._limits.unpacked:
             raise BadImage(f"its layers have more than {self._limits.unpacked} bytes")
-        budget = Budget.of(self._limits)
-        with self._ahead(manifest.layers) as ahead:
-            for number, (layer, diff_id) in enumerate(
-                zip(manifest.layers, config.diff_ids, strict=True)
-            ):
-                try:
-                    self._layer(layer, diff_id, budget, ahead)
-                except BadImage as error:
-                    raise BadImage(f"layer {number} ({layer.digest[:19]}…): {error}") from error
+        self._layers(manifest, config)
         digests = frozenset(
             {chosen.digest, *(d.digest for d in root.manifests if len(root.manifests) == 1)}
         )
@@ -187,7 +189,9 @@ class _Ingest:
                 raise BadImage("has more indexes, manifests and configs than allowed")
             buffer = io.BytesIO()
             with self._open(descriptor) as data:
-                copy_checked(descriptor, data, buffer.write)
+                checked = Checked(descriptor, data)
+                while chunk := checked.read(CHUNK):
+                    buffer.write(chunk)
             known = self._documents[descriptor.digest] = buffer.getvalue()
         if len(known) != descriptor.size:
             raise BadImage(
@@ -205,42 +209,87 @@ class _Ingest:
         """Stage a document as a blob, anew also when the store has it: that one may be damaged."""
         self._session.add_blob(descriptor, io.BytesIO(self._document(descriptor)))
 
-    def _ahead(self, layers: Sequence[Descriptor]) -> AbstractContextManager[Ahead | None]:
-        """Begin to fetch the layers that are not there, where the source has them far away."""
-        if self._source.streams == 1:
-            return contextlib.nullcontext()
-        missing = [layer for layer in layers if self._session.blob_path(layer.digest) is None]
-        source = self._source
-        return Ahead(
-            missing, lambda layer: self._fetch(layer, "downloading"), source.streams, source.stop
-        )
+    def _layers(self, manifest: Manifest, config: ConfigDocument) -> None:
+        """Stage the layers, several at once where the source has them far away."""
+        budget = Budget.of(self._limits)
 
-    def _fetch(self, layer: Descriptor, status: str) -> str:
-        with self._open(layer) as data:
-            return self._session.add_blob(layer, _Counted(data, self._reporter(status, layer)))
+        def stage(part: _Part) -> None:
+            try:
+                self._layer(part, budget)
+            except BadImage as error:
+                digest = part.layer.digest[:19]
+                raise BadImage(f"layer {part.number} ({digest}…): {error}") from error
 
-    def _layer(self, layer: Descriptor, diff_id: str, budget: Budget, ahead: Ahead | None) -> None:
-        path = self._session.blob_path(layer.digest)
-        has_layer = self._session.has_layer(diff_id)
-        if path is not None and has_layer:
+        parts = self._parts(manifest.layers, config.diff_ids)
+        side_by_side(parts, stage, self._source.streams, self._source.stop)
+
+    def _parts(self, layers: Sequence[Descriptor], diff_ids: Sequence[str]) -> list[_Part]:
+        """Return what there is to do for each layer; for one that is there twice, once."""
+        parts: list[_Part] = []
+        blobs: dict[str, str] = {}
+        unpacked: set[str] = set()
+        for number, (layer, diff_id) in enumerate(zip(layers, diff_ids, strict=True)):
+            if blobs.setdefault(layer.digest, diff_id) != diff_id:
+                raise BadImage(f"layer {number}: the config has another diffID for the same blob")
+            if any(part.layer.digest == layer.digest for part in parts):
+                continue
+            path = self._session.blob_path(layer.digest)
+            has_layer = self._session.has_layer(diff_id) or diff_id in unpacked
+            unpacked.add(diff_id)
+            parts.append(_Part(number, layer, diff_id, path, has_layer))
+        return parts
+
+    def _layer(self, part: _Part, budget: Budget) -> None:
+        layer = part.layer
+        if part.path and part.has_layer and self._belong_together(layer.digest, part.diff_id):
             self._reporter("present", layer)(layer.size)
             return
-        if path is None:
-            path = ahead.wait(layer) if ahead else self._fetch(layer, "copying")
-        with open(path, "rb", buffering=0) as file:
-            kind = compression_of(file.read(MAGIC_LENGTH))
-            file.seek(0)
-            counted = _Counted(
-                file, self._reporter("checking" if has_layer else "unpacking", layer)
-            )
-            stream = Stream(decompressed(counted, kind), budget, hashed=True)
-            if has_layer:
-                _check_diff_id(stream, diff_id)
+        with contextlib.ExitStack() as stack:
+            if part.path is None:
+                raw = stack.enter_context(self._arriving(layer))
             else:
-                with self._session.new_layer(diff_id) as fd:
-                    unpack(stream, fd, budget)
-                    _check_diff_id(stream, diff_id)
+                raw = Direct(stack.enter_context(open(part.path, "rb", buffering=0)))
+            said = "checking" if part.has_layer else "unpacking"
+            counted = _Counted(raw, self._reporter(said, layer), lambda: raw.is_whole)
+            try:
+                self._take_apart(counted, part, budget)
+            except SourceFailed as failed:
+                raise failed.error from failed
+            except BadImage:
+                _find_cause(raw)
+                raise
         self._reporter("done", layer)(layer.size)
+
+    @contextlib.contextmanager
+    def _arriving(self, layer: Descriptor) -> Iterator[Direct | Feed]:
+        """Give the bytes of a layer, which are stored on their way; read by a thread where the source is far away."""
+        is_far = self._source.streams > 1
+        report = self._reporter("downloading" if is_far else "copying", layer)
+        with (
+            self._open(layer) as data,
+            self._session.new_blob(layer, _Counted(data, report)) as stored,
+            Feed(stored, self._source.stop) if is_far else Direct(stored) as raw,
+        ):
+            yield raw
+
+    def _take_apart(self, raw: Readable, part: _Part, budget: Budget) -> None:
+        head = _Headed(raw)
+        stream = Stream(decompressed(head, compression_of(head.head)), budget, hashed=True)
+        if part.has_layer:
+            _check_diff_id(stream, part.diff_id)
+            return
+        with self._session.new_layer(part.diff_id) as fd:
+            unpack(stream, fd, budget)
+            _check_diff_id(stream, part.diff_id)
+
+    def _belong_together(self, digest: str, diff_id: str) -> bool:
+        """Whether an image of the store says that this blob is that layer.
+
+        Else an image could claim the layer of another, whose digest it knows but whose content it has not.
+        """
+        if self._known is None:
+            self._known = self._session.known_layers(self._limits)
+        return (digest, diff_id) in self._known
 
     def _reporter(self, status: str, layer: Descriptor) -> Callable[[int], None]:
         """Return what takes the number of bytes done so far, and reports it now and then."""
@@ -262,20 +311,81 @@ class _Missing(BadImage):
     """The source does not have a blob."""
 
 
-class _Counted:
-    """Hands out what *data* does, and tells *report* how much that was."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What there is to do for one layer.
 
-    def __init__(self, data: Readable, report: Callable[[int], None]) -> None:
+    Attributes:
+        number: its place in the image.
+        layer: its blob.
+        diff_id: the digest of the layer.
+        path: where the blob lies, or None when it has to be fetched.
+        has_layer: whether it is unpacked, or another part unpacks it.
+    """
+
+    number: int
+    layer: Descriptor
+    diff_id: str
+    path: str | None
+    has_layer: bool
+
+
+class _Counted:
+    """Hands out what *data* does, and tells *report* how much that was, as long as *wanted* says so and at the end."""
+
+    def __init__(
+        self,
+        data: Readable,
+        report: Callable[[int], None],
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._data = data
         self._report = report
+        self._wanted = wanted
         self._done = 0
 
     def read(self, size: int, /) -> bytes:
         chunk = self._data.read(size)
         self._done += len(chunk)
-        if chunk:
+        if self._wanted():
             self._report(self._done)
         return chunk
+
+
+class _Headed:
+    """Hands out what *data* does, whose first bytes can be looked at before.
+
+    Attributes:
+        head: these bytes.
+    """
+
+    def __init__(self, data: Readable) -> None:
+        self._data = data
+        self.head = b""
+        while len(self.head) < MAGIC_LENGTH and (more := data.read(CHUNK)):
+            self.head += more
+        self._pending = self.head
+
+    def read(self, size: int, /) -> bytes:
+        if self._pending:
+            chunk, self._pending = self._pending[:size], self._pending[size:]
+            return chunk
+        return self._data.read(size)
+
+
+def _find_cause(raw: Readable) -> None:
+    """Read on in what could not be taken apart: bytes that are not what they should be say more than what they break.
+
+    Raises:
+        Exception: what is wrong with the bytes.
+    """
+    try:
+        for _ in range(_READ_ON // CHUNK):
+            if not raw.read(CHUNK):
+                return
+    except SourceFailed as failed:
+        if isinstance(failed.error, BadImage):
+            raise failed.error from failed
 
 
 def _check_diff_id(stream: Stream, diff_id: str) -> None:

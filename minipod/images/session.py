@@ -12,10 +12,10 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from minipod.images.bounds import BadImage
-from minipod.images.documents import Descriptor
+from minipod.images.bounds import BadImage, Limits
+from minipod.images.documents import Descriptor, Manifest, parse_config, parse_document
 from minipod.images.layout import Layout
 from minipod.images.streams import CHUNK, Readable, write_all
 from minipod.images.trees import empty, random_name, remove_entry
@@ -78,8 +78,25 @@ class Session:
             self._layout.layer(diff_id)
         )
 
-    def add_blob(self, descriptor: Descriptor, data: Readable) -> str:
-        """Store the blob read from *data*, when its size and digest are what *descriptor* says; return its path.
+    def known_layers(self, limits: Limits) -> frozenset[tuple[str, str]]:
+        """Return (digest of the blob, digest of the layer) of all layers of the store's images that are not damaged."""
+        known: set[tuple[str, str]] = set()
+        for entry in self._layout.entries():
+            with contextlib.suppress(OSError, BadImage):
+                manifest = parse_document(self._document(entry, limits), entry.media_type, limits)
+                assert isinstance(manifest, Manifest), "only manifests are entered"
+                config = parse_config(self._document(manifest.config, limits), limits)
+                pairs = zip(manifest.layers, config.diff_ids, strict=False)
+                known |= {(layer.digest, diff_id) for layer, diff_id in pairs}
+        return frozenset(known)
+
+    def _document(self, descriptor: Descriptor, limits: Limits) -> bytes:
+        with open(self._layout.blob(descriptor.digest), "rb") as file:
+            checked = Checked(descriptor, file)
+            return checked.read(limits.document) + checked.read(1)
+
+    def add_blob(self, descriptor: Descriptor, data: Readable) -> None:
+        """Store the blob read from *data*, when its size and digest are what *descriptor* says.
 
         Args:
             descriptor: what the blob must be.
@@ -89,17 +106,30 @@ class Session:
             BadImage: it is shorter, longer or other than said.
             OSError: it cannot be read or written.
         """
+        with self.new_blob(descriptor, data) as stored:
+            while stored.read(CHUNK):
+                pass
+
+    @contextlib.contextmanager
+    def new_blob(self, descriptor: Descriptor, data: Readable) -> Iterator[Readable]:
+        """Give what *data* does, and store it on the way; it becomes the blob when the block ends well.
+
+        The last read, which gives nothing, raises BadImage unless size and digest are what *descriptor* says; a block
+        that does not come to it stores nothing.
+        """
         self._needed_blobs.add(descriptor.hex)
-        final = f"{self.path}/blobs/{descriptor.hex}"
-        partial = f"{self.path}/{random_name()}"
-        fd = os.open(partial, _NEW_FILE, 0o600)
+        partial = random_name()
+        fd = os.open(partial, _NEW_FILE, 0o600, dir_fd=self._fd)
         try:
-            copy_checked(descriptor, data, lambda chunk: write_all(fd, chunk))
-            os.fsync(fd)
+            stored = _Stored(Checked(descriptor, data), fd)
+            yield stored
+        except BaseException:
+            os.unlink(partial, dir_fd=self._fd)
+            raise
         finally:
             os.close(fd)
-        os.rename(partial, final)
-        return final
+        assert stored.is_whole, "the block has read to the end"
+        os.rename(partial, f"blobs/{descriptor.hex}", src_dir_fd=self._fd, dst_dir_fd=self._fd)
 
     @contextlib.contextmanager
     def new_layer(self, diff_id: str) -> Iterator[int]:
@@ -180,26 +210,56 @@ def tagged(
     return kept
 
 
-def copy_checked(descriptor: Descriptor, data: Readable, write: Callable[[bytes], object]) -> None:
-    """Hand all of *data* to *write*, and see whether it is what *descriptor* says.
+class _Stored:
+    """Hands out what *data* does, and writes it to *fd*.
 
-    Raises:
-        BadImage: it is shorter, longer or other than said.
+    Attributes:
+        is_whole: whether all has been read, and is what it should be.
     """
-    digest, left = hashlib.sha256(), descriptor.size
-    while chunk := data.read(min(CHUNK, left + 1)):
-        left -= len(chunk)
-        if left < 0:
+
+    def __init__(self, data: Checked, fd: int) -> None:
+        self.is_whole = False
+        self._data = data
+        self._fd = fd
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._data.read(size)
+        write_all(self._fd, chunk)
+        self.is_whole = not chunk
+        return chunk
+
+
+class Checked:
+    """Hands out what *data* does, and at its end sees whether it is what *descriptor* says."""
+
+    def __init__(self, descriptor: Descriptor, data: Readable) -> None:
+        self._descriptor = descriptor
+        self._data = data
+        self._digest = hashlib.sha256()
+        self._left = descriptor.size
+
+    def read(self, size: int, /) -> bytes:
+        """Return at least one byte and at most *size*; nothing at the end.
+
+        Raises:
+            BadImage: it is shorter, longer or other than said.
+        """
+        blob = self._descriptor
+        chunk = self._data.read(min(size, self._left + 1))
+        self._left -= len(chunk)
+        if self._left < 0:
             raise BadImage(
-                f"blob {descriptor.digest}: is longer than the {descriptor.size} bytes it should have"
+                f"blob {blob.digest}: is longer than the {blob.size} bytes it should have"
             )
-        digest.update(chunk)
-        write(chunk)
-    if left:
-        raise BadImage(
-            f"blob {descriptor.digest}: has {descriptor.size - left} bytes instead of {descriptor.size}"
-        )
-    if digest.hexdigest() != descriptor.hex:
-        raise BadImage(
-            f"blob {descriptor.digest}: its content has the digest sha256:{digest.hexdigest()}"
-        )
+        self._digest.update(chunk)
+        if not chunk:
+            self._check_end()
+        return chunk
+
+    def _check_end(self) -> None:
+        blob, found = self._descriptor, self._digest.hexdigest()
+        if self._left:
+            there = blob.size - self._left
+            raise BadImage(f"blob {blob.digest}: has {there} bytes instead of {blob.size}")
+        if found != blob.hex:
+            raise BadImage(f"blob {blob.digest}: its content has the digest sha256:{found}")

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import pytest
 
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.images import ImageStore, builder
+from minipod.images.documents import Descriptor, digest_of, to_json
 from minipod.images.platforms import Platform, host_platform
 from minipod.images.registry.http import Patience
 from minipod.images.registry.settings import Settings
@@ -161,6 +165,83 @@ def test_layers_come_side_by_side(store: ImageStore, access: Access, fake: FakeR
 
     fake.respond = respond
     assert store.pull(f"{fake.host}/app:1", access).digest == IMAGE.manifest.digest
+
+
+def test_a_layer_is_unpacked_while_it_comes(
+    store: ImageStore, access: Access, fake: FakeRegistry
+) -> None:
+    """The rest of the layer is sent when the file at its beginning is there."""
+    image = builder.build_image([{"first": b"1" * 1000, "rest": os.urandom(2 << 20)}])
+    fake.add(image)
+    seen_first: list[bool] = []
+
+    def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
+        if not seen.path.endswith(image.layers[0].digest):
+            return False
+        data = image.blobs[image.layers[0].digest]
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[: len(data) // 2])
+        seen_first.append(until(lambda: glob.glob(f"{store.root}/tmp/*/*/first")))
+        handler.wfile.write(data[len(data) // 2 :])
+        return True
+
+    fake.respond = respond
+    assert store.pull(f"{fake.host}/app:1", access).digest == image.manifest.digest
+    assert seen_first == [True]
+
+
+def until(holds: Callable[[], object], seconds: float = 20) -> bool:
+    """Wait until *holds* gives something; return whether it did."""
+    end = time.monotonic() + seconds
+    while not (found := bool(holds())) and time.monotonic() < end:
+        time.sleep(0.01)
+    return found
+
+
+def test_a_layer_that_is_there_twice(store: ImageStore, access: Access, fake: FakeRegistry) -> None:
+    image = builder.build_image([{"a": b"1"}, {"b": b"2"}, {"a": b"1"}])
+    fake.add(image)
+    pulled = store.pull(f"{fake.host}/app:1", access)
+    assert len(pulled.layers) == 2 and Path(pulled.layers[-1], "a").read_bytes() == b"1"
+    asked = [path.rpartition("/")[2] for path in fake.paths() if "/blobs/" in path]
+    assert sorted(asked) == sorted({image.config.digest, *(x.digest for x in image.layers)})
+
+
+def test_an_image_does_not_borrow_the_layer_of_another(
+    store: ImageStore, access: Access, fake: FakeRegistry
+) -> None:
+    """Its digest says nothing about its content: that comes only with the blob."""
+    private, public = builder.build_image([{"secret": b"s"}]), builder.build_image([{"p": b"p"}])
+    for tag, image in (("private", private), ("public", public)):
+        fake.add(image, tag)
+        store.pull(f"{fake.host}/app:{tag}", access)
+    config = json.loads(public.blobs[public.config.digest])
+    config["rootfs"]["diff_ids"] = list(private.diff_ids)
+    thief = with_config(public, config)
+    fake.add(thief, "thief")
+    before = rest(store)
+    with pytest.raises(UsageError, match="but the config says"):
+        store.pull(f"{fake.host}/app:thief", access)
+    assert rest(store) == before
+    fake.add(with_config(public, {**json.loads(public.blobs[public.config.digest]), "x": 1}), "new")
+    fake.seen.clear()
+    steps: list[dict[str, object]] = []
+    store.pull(f"{fake.host}/app:new", access, progress=steps.append)
+    assert [step["status"] for step in steps] == ["present"], "it is known what that blob is"
+
+
+def with_config(image: builder.BuiltImage, config: dict[str, Any]) -> builder.BuiltImage:
+    """Return *image* with another config."""
+    data = to_json(config)
+    described = Descriptor(image.config.media_type, digest_of(data), len(data))
+    manifest = json.loads(image.blobs[image.manifest.digest])
+    manifest["config"] = described.to_json()
+    document = to_json(manifest)
+    named = Descriptor(image.manifest.media_type, digest_of(document), len(document))
+    blobs = {**image.blobs, described.digest: data, named.digest: document}
+    return replace(image, manifest=named, config=described, blobs=blobs)
 
 
 def holding(fake: FakeRegistry) -> tuple[threading.Event, threading.Event]:

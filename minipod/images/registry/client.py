@@ -19,6 +19,7 @@ from typing import TypeVar
 from urllib.parse import urlencode, urljoin
 
 from minipod.errors import MinipodError, NotFound
+from minipod.images.arrival import Unwanted
 from minipod.images.bounds import BadImage
 from minipod.images.documents import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from minipod.images.registry.credentials import Credentials
@@ -374,7 +375,7 @@ class Blob:
         """
         while True:
             if self._client.stopped.is_set():
-                raise OSError("no longer wanted")
+                raise Unwanted("no longer wanted")
             try:
                 if self._answer is None:
                     self._answer = self._open()
@@ -389,6 +390,8 @@ class Blob:
                     return data
                 failure = ConnectionError("the blob ended early")
             self.close()
+            if self._client.stopped.is_set():
+                continue
             self._failures += 1
             self._resumes += 1
             patience = self._client._patience
