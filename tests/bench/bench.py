@@ -2,7 +2,8 @@
 """How long things take, for people to read and no test to depend on: ``make bench``.
 
 Pods of one and of three containers are started by each contender in turn, round after round, so that whatever else
-the machine does meanwhile meets all of them. Removing them is not measured. Then the command line alone.
+the machine does meanwhile meets all of them. Removing them is not measured. Then an image is pulled (``--only pull``:
+nothing but that), then the command line alone.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.bench import pulls
 from tests.bench.contenders import CONTENDERS, Contender, Minipod, milliseconds
 from tests.bench.machine import adopt_orphans, end_descendants, run
 from tests.instance import TOP
 
 SETTLE = 0.5  # seconds
+PULL = "pull"  # as a contender: minipod, which pulls and does nothing else
 SIZES = {1: "one container", 3: "three containers"}
 
 
@@ -47,6 +50,10 @@ GOALS = (
     Goal("1 MiB of nonsense, refused", "hostile", 1000, "ms"),
     Goal("its memory", "hostile memory", 256, "MiB"),
     Goal("private memory of shim and pause", "minipod memory 1", 300, "KiB"),
+    Goal("pulling an image, minipod / podman", "pull minipod/podman", 0.70),
+    Goal("its memory", "pull memory minipod", 150, "MB"),
+    # Noise: they differ by some mounts.
+    Goal("start of a pod, that image / busybox", "start ratio", 1.05),
 )
 
 
@@ -73,6 +80,14 @@ class Results:
                 others = self.median(f"{other} {size}")
                 if own is not None and others:
                     figures[f"minipod/{other} {size}"] = own / others
+        for what in ("time", "cpu"):
+            for other in pulls.PULLERS[1:]:
+                if others := self.median(f"pull {what} {other}"):
+                    name = f"pull minipod/{other}" + (" cpu" if what == "cpu" else "")
+                    figures[name] = figures[f"pull {what} minipod"] / others
+        busybox, big = (self.median(f"start {words}") for words in pulls.WARM)
+        if busybox and big:
+            figures["start ratio"] = big / busybox
         return figures
 
 
@@ -119,6 +134,20 @@ def measure_command(minipod: Minipod, runs: int, results: Results) -> None:
                 results.add(name, took)
 
 
+def measure_pulls(
+    scratch: Path, archive: Path, contenders: list[Contender], runs: int, results: Results
+) -> None:
+    """Measure pulls; minipod joins *contenders* for it where it is not one of them."""
+    minipod = next((each for each in contenders if isinstance(each, Minipod)), None)
+    if minipod is None:
+        minipod = Minipod(scratch, archive)
+        contenders.append(minipod)
+    try:
+        pulls.measure(scratch, minipod, max(1, runs // 2), results.add)
+    except FileNotFoundError as error:
+        print(f"bench: pulls are left out: {error}", file=sys.stderr)
+
+
 def measure_manifests(results: Results) -> None:
     """Measure manifests without any pod, in a process of their own: its peak of memory is theirs."""
     command = [sys.executable, "-m", "tests.bench.manifests"]
@@ -151,6 +180,19 @@ def report(results: Results) -> str:
     for size, words in SIZES.items():
         show(f"minipod, {words}", f"minipod memory {size}", "KiB")
         show(f"podman, {words}", f"podman memory {size}", "KiB")
+    lines.append("pull of an image: 5 layers, 20,000 files, 338 MB")
+    for name in pulls.PULLERS:
+        show(name, f"pull time {name}")
+        show("  of the processors", f"pull cpu {name}")
+        show("  memory", f"pull memory {name}", "MB")
+    for name in pulls.PULLERS[1:]:
+        if ratio := figures.get(f"pull minipod/{name}"):
+            lines.append(f"  {f'minipod / {name}':<34} {ratio:8.2f}")
+            lines.append(
+                f"  {'  of the processors':<34} {figures[f'pull minipod/{name} cpu']:8.2f}"
+            )
+    for words in pulls.WARM:
+        show(f"start of a pod {words}", f"start {words}")
     lines.append("the command line alone")
     for name in ("python -c pass", "python -c 'import typer'", "minipod version"):
         show(name, name)
@@ -173,13 +215,13 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--runs", type=int, default=10, help="rounds (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write samples and figures to this file")
-    names = ",".join(CONTENDERS)
+    names = ",".join((*CONTENDERS, PULL))
     parser.add_argument(
         "--only", default=names, help="which contenders, in which order (default: %(default)s)"
     )
     result = parser.parse_args()
     result.names = result.only.split(",")
-    if unknown := set(result.names) - CONTENDERS.keys():
+    if unknown := set(result.names) - CONTENDERS.keys() - {PULL}:
         parser.error(f"no such contender: {', '.join(sorted(unknown))}; there are {names}")
     if result.runs < 1:
         parser.error("--runs must be 1 or more")
@@ -203,14 +245,18 @@ def main() -> int:
             run(sys.executable, TOP / "examples" / "busybox-image", archive)
             for name in options.names:
                 try:
-                    contenders.append(CONTENDERS[name](Path(scratch), archive))
+                    if name in CONTENDERS:
+                        contenders.append(CONTENDERS[name](Path(scratch), archive))
                 except FileNotFoundError as error:
                     print(f"bench: {name} is left out: {error}", file=sys.stderr)
-            measure_pods(contenders, options.runs, results)
-            measure_manifests(results)
+            if contenders:
+                measure_pods(contenders, options.runs, results)
+                measure_manifests(results)
             for contender in contenders:
                 if isinstance(contender, Minipod):
                     measure_command(contender, options.runs, results)
+            if PULL in options.names:
+                measure_pulls(Path(scratch), archive, contenders, options.runs, results)
         except (OSError, RuntimeError, AssertionError) as error:
             complaints.append(str(error))
         finally:

@@ -50,10 +50,10 @@ class Contender(Protocol):
         """Remove what processes held that have been killed since."""
 
 
-def manifest(containers: int) -> str:
+def manifest(containers: int, image: str = IMAGE) -> str:
     """Return a pod of *containers* that do nothing, for ever."""
     lines = [
-        f'  - {{name: c{i}, image: "{IMAGE}", command: [sleep, "1000000"]}}'
+        f'  - {{name: c{i}, image: "{image}", command: [sleep, "1000000"]}}'
         for i in range(containers)
     ]
     head = [
@@ -81,15 +81,15 @@ class Minipod:
     name = "minipod"
 
     def __init__(self, scratch: Path, archive: Path) -> None:
-        self._instance = Instance()
+        self.instance = Instance()
         script = Path(sys.executable).with_name("minipod")
         self.command = [str(script)] if script.exists() else [sys.executable, "-m", "minipod"]
         # Byte code is written when minipod is installed; where this is set it would be compiled at every start.
-        self.env = {k: v for k, v in self._instance.env.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        self.env = {k: v for k, v in self.instance.env.items() if k != "PYTHONDONTWRITEBYTECODE"}
         try:
-            self._instance.load(archive)
+            self.instance.load(archive)
         except BaseException:
-            self._instance.stop()
+            self.instance.stop()
             raise
 
     def run(self, *arguments: str | Path) -> str:
@@ -100,12 +100,12 @@ class Minipod:
         )
         if done.returncode != 0:
             words = f"exit code {done.returncode}: {' '.join(command)}\n{done.stdout}{done.stderr}"
-            raise RuntimeError(words + self._instance.logs())
+            raise RuntimeError(words + self.instance.logs())
         return done.stdout
 
-    def start(self, containers: int) -> float:
+    def start(self, containers: int, image: str = IMAGE) -> float:
         """See :class:`Contender`."""
-        path = self._instance.write("pod.yaml", manifest(containers))
+        path = self.instance.write("pod.yaml", manifest(containers, image))
         took = milliseconds(lambda: self.run("run", "-d", path))
         statuses = self._pod()["status"].get("containerStatuses", [])
         running = sum("running" in status.get("state", {}) for status in statuses)
@@ -120,7 +120,7 @@ class Minipod:
     def facts(self) -> dict[str, float]:
         """Return the agent's share of the start (ms), and the private memory of shim and pause (KiB)."""
         own = ("minipod-shim", "minipod-pause")
-        pids = [p.pid for p in self._instance.processes() if p.comm in own]
+        pids = [p.pid for p in self.instance.processes() if p.comm in own]
         facts = {"memory": float(sum(map(private_memory, pids)))} if pids else {}
         share = self._pod()["metadata"].get("annotations", {}).get(START_ANNOTATION)
         return facts | ({"agent": float(share)} if share else {})
@@ -131,7 +131,7 @@ class Minipod:
 
     def close(self) -> list[str]:
         """See :class:`Contender`."""
-        return self._instance.stop()
+        return self.instance.stop()
 
     def sweep(self) -> None:
         """See :class:`Contender`."""

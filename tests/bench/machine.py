@@ -16,6 +16,7 @@ from tests.features import cgroup_mounts
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 PR_SET_CHILD_SUBREAPER = 36
+_DISK = 8 << 30  # bytes, of which only those take room that are written
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,22 +28,25 @@ def _check(result: int, what: str) -> None:
 
 
 class Namespaces:
-    """A mount and a network namespace of one's own, to step into and out of.
+    """A mount namespace of one's own, and a network namespace where wanted, to step into and out of.
 
     All that a program leaves in there (links, rules, mounts, files in /run) ends with its last process and this object.
     Stepping happens around a start and is not measured; the command itself runs as it would on the host.
 
     Args:
         commands: what to run in them, once, to set them up.
+        network: whether there is a network namespace, too.
     """
 
-    def __init__(self, *commands: tuple[str, ...]) -> None:
+    def __init__(self, *commands: tuple[str, ...], network: bool = True) -> None:
+        self._names = {CLONE_NEWNS: "mnt", **({CLONE_NEWNET: "net"} if network else {})}
         self._home = self._open()
-        _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWNET), "unshare")
+        _check(_libc.unshare(sum(self._names)), "unshare")
         self._inside = self._open()
         try:
             run("mount", "--make-rprivate", "/")
-            run("ip", "link", "set", "lo", "up")
+            if network:
+                run("ip", "link", "set", "lo", "up")
             for command in commands:
                 run(*command)
         except BaseException:
@@ -51,10 +55,11 @@ class Namespaces:
             raise
         self._enter(self._home)
 
-    @staticmethod
-    def _open() -> dict[int, int]:
-        names = {CLONE_NEWNS: "mnt", CLONE_NEWNET: "net"}
-        return {kind: os.open(f"/proc/self/ns/{name}", os.O_RDONLY) for kind, name in names.items()}
+    def _open(self) -> dict[int, int]:
+        return {
+            kind: os.open(f"/proc/self/ns/{name}", os.O_RDONLY)
+            for kind, name in self._names.items()
+        }
 
     @staticmethod
     def _enter(namespaces: dict[int, int]) -> None:
@@ -129,6 +134,36 @@ def end_descendants() -> int:
 
 def _children() -> Iterator[int]:
     yield from map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+class Disk:
+    """A file system of its own below *scratch*, mounted at *place*, which is empty each time :meth:`fresh` is called.
+
+    Where many files have just been removed, ext4 makes new ones slowly for minutes (it does not give out their inodes
+    again so soon), so that who comes second would pay for the removal of what the first has left.
+    """
+
+    def __init__(self, scratch: Path, place: Path) -> None:
+        self._file = scratch / f"{place.name}.disk"
+        self._place = place
+        self._mounted = False
+        place.mkdir(parents=True, exist_ok=True)
+
+    def fresh(self) -> None:
+        """Make it anew."""
+        self.close()
+        with open(self._file, "wb") as file:
+            file.truncate(_DISK)
+        run("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1", self._file)
+        run("mount", "-o", "loop,noinit_itable", self._file, self._place)
+        self._mounted = True
+
+    def close(self) -> None:
+        """Unmount it and give its room back."""
+        if self._mounted:
+            run("umount", self._place)
+            self._mounted = False
+        self._file.unlink(missing_ok=True)
 
 
 class Cgroups:
