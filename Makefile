@@ -23,6 +23,9 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
 TEST_PACKAGES := clang-format docker-registry iproute2 openssl procps strace util-linux
+# make wheels: a cross compiler, the other architecture's headers, and what runs its programs here.
+FOREIGN := $(if $(filter aarch64,$(shell uname -m)),x86-64,aarch64)
+PACKAGING_PACKAGES := debian-archive-keyring gcc-$(FOREIGN)-linux-gnu mmdebstrap qemu-user-static
 # tests/vm: a Debian in QEMU.
 VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86
 
@@ -82,7 +85,7 @@ run: setup $(BUILD)/busybox.tar ## run examples/hello.yaml to its end
 
 .PHONY: test-setup
 test-setup: setup ## what `make test` needs besides `make setup`
-	$(call install-packages,$(TEST_PACKAGES) $(VM_PACKAGES))
+	$(call install-packages,$(TEST_PACKAGES) $(PACKAGING_PACKAGES) $(VM_PACKAGES))
 	@$(MAKE) -C native BUILDDIR=$(CURDIR)/$(BUILD)/native sanitize
 
 # The variable is named because sudo clears the environment.
@@ -118,6 +121,11 @@ docs: setup ## write docs/pod-spec.md from the declarations of the fields, docs/
 bench: setup ## how long the command line and a pod take
 	@$(BIN)/python -m compileall -q minipod
 	$(SUDO) $(BIN)/python -m tests.bench
+
+.PHONY: wheels
+wheels: setup ## the source distribution and wheels for x86_64 and aarch64, into dist/
+	$(call install-packages,$(PACKAGING_PACKAGES))
+	$(BIN)/python -m native.packaging.wheels dist
 
 .PHONY: install
 install: packages ## install to PREFIX (/opt/minipod), with a link in /usr/local/bin

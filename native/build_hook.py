@@ -9,7 +9,9 @@ is where a build backend runs (PEP 517).
 
 from __future__ import annotations
 
+import os
 import runpy
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,11 @@ from setuptools.command.build_ext import build_ext
 
 EXECUTABLES = ("minipod-shim", "minipod-pause")
 BIN = "minipod/native/bin"
+SOURCE_FILES = (".clang-format", ".gitignore", "Makefile")
+SOURCE_TREES = (".ci", "docs", "examples", "native", "tests", "vagrant")
+MADE = {"__pycache__", ".vagrant"}
+# Settings for native/Makefile, as on make's command line: another compiler than the binding's, for example.
+MAKE_SETTINGS = "MINIPOD_MAKE_SETTINGS"
 
 
 class Build(build):
@@ -87,11 +94,16 @@ class BuildExecutables(Command):
             CalledProcessError: make or the compiler failed.
         """
         target = Path(BIN) if self.editable_mode else Path(self.build_lib or "", BIN)
-        subprocess.run(["make", "-C", "native", f"BUILDDIR={target.absolute()}"], check=True)
+        settings = shlex.split(os.environ.get(MAKE_SETTINGS, ""))
+        command = ["make", "-C", "native", f"BUILDDIR={target.absolute()}", *settings]
+        subprocess.run(command, check=True)
 
     def get_source_files(self) -> list[str]:
-        """Return what a source distribution must hold."""
-        return ["native/Makefile", *(str(path) for path in sorted(Path("native").glob("*.[chp]*")))]
+        """Return what a source distribution must hold: what builds minipod also tests it and explains it."""
+        files = [Path(name) for name in SOURCE_FILES]
+        for top in SOURCE_TREES:
+            files += (path for path in sorted(Path(top).rglob("*")) if path.is_file())
+        return [str(path) for path in files if not MADE.intersection(path.parts)]
 
     def get_outputs(self) -> list[str]:
         """Return the files of the wheel."""

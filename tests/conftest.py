@@ -39,7 +39,7 @@ __all__ = [
     "pytest_terminal_summary",
 ]
 
-ORDER = ("unit", "root", "e2e", "vm")
+ORDER = ("unit", "root", "e2e", "packaging", "vm")
 SOMEONE = "someone:x:1000:1000::/home/someone:/probe\n"
 NEEDS = ("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 

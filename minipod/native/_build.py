@@ -26,7 +26,7 @@ ffibuilder.set_source(
     include_dirs=[str(NATIVE)],
     depends=["native/wire.h", "native/bindings.h", "native/sys.h"],
     extra_compile_args=["-D_GNU_SOURCE=1", "-Wall", "-Wextra", "-fstack-protector-strong"],
-    extra_link_args=["-Wl,-z,relro,-z,now"],
+    extra_link_args=["-Wl,-z,relro,-z,now", "-Wl,-s"],
     py_limited_api=True,
 )
 
