@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from minipod.images.builder import BuiltImage
 from minipod.images.documents import OCI_INDEX, to_json
@@ -185,6 +186,8 @@ class FakeRegistry:
         host: with its port.
         blobs: by digest.
         manifests: media type and bytes, by tag or digest.
+        uploads: what came of the blobs that are being pushed.
+        mountable: digests of what can be mounted from other repositories.
         seen: all requests so far.
         respond: asked first; whether it has answered.
     """
@@ -192,6 +195,8 @@ class FakeRegistry:
     host: str = ""
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    uploads: dict[str, bytearray] = field(default_factory=dict)
+    mountable: set[str] = field(default_factory=set)
     seen: list[Seen] = field(default_factory=list)
     respond: Responder = lambda handler, seen: False
 
@@ -209,8 +214,16 @@ class FakeRegistry:
         """Answer as the distribution specification wants it."""
         if self.respond(handler, seen):
             return
+        if "/blobs/uploads/" in seen.path:
+            self._take(handler, seen)
+            return
         kind, _, name = seen.path.rpartition("/")
-        if kind.endswith("/manifests") and name in self.manifests:
+        if seen.method == "PUT" and kind.endswith("/manifests"):
+            found = seen.headers["Content-Type"], seen.body
+            digest = f"sha256:{hashlib.sha256(seen.body).hexdigest()}"
+            self.manifests |= {name: found, digest: found}
+            send(handler, 201, headers={"Docker-Content-Digest": digest})
+        elif kind.endswith("/manifests") and name in self.manifests:
             media_type, data = self.manifests[name]
             digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
             send(handler, 200, data, {"Content-Type": media_type, "Docker-Content-Digest": digest})
@@ -221,6 +234,38 @@ class FakeRegistry:
             send(handler, 206 if wanted else 200, data[start:], more)
         else:
             send(handler, 404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown"}]}')
+
+    def _take(self, handler: BaseHTTPRequestHandler, seen: Seen) -> None:
+        """Take a part of a blob, or the last of it."""
+        path, _, text = seen.path.partition("?")
+        query = dict(parse_qsl(text))
+        name = path.rpartition("/")[2]
+        if seen.method == "POST":
+            if query.get("mount") in self.mountable:
+                send(handler, 201)
+                return
+            name = str(len(self.uploads))
+            self.uploads[name] = bytearray()
+            send(handler, 202, headers={"Location": f"{path}{name}"})
+        elif name not in self.uploads:
+            send(handler, 404)
+        elif seen.method == "GET":
+            end = max(0, len(self.uploads[name]) - 1)
+            send(handler, 204, headers={"Location": path, "Range": f"0-{end}"})
+        else:
+            start = int(seen.headers.get("Content-Range", "0-").partition("-")[0])
+            if start != len(self.uploads[name]):
+                send(handler, 416)
+                return
+            self.uploads[name] += seen.body
+            if seen.method == "PATCH":
+                send(handler, 202, headers={"Location": path})
+                return
+            data = bytes(self.uploads[name])
+            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+            assert digest == query["digest"], "what was pushed is what it was said to be"
+            self.blobs[digest] = data
+            send(handler, 201)
 
 
 def send(
@@ -254,7 +299,7 @@ def fake_registry(certificate: Path | None = None) -> Iterator[FakeRegistry]:
             with contextlib.suppress(OSError):
                 fake.answer(self, seen)
 
-        do_GET = do_HEAD = do_POST = _answer
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = _answer
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -112,8 +112,7 @@ class Puller:
             "reference": reference,
             "platform": platform or None,
             "auths": list(auths),
-            "settings": self._settings(),
-            "proxies": from_environment(os.environ),
+            **self.access(),
         }
         whole = False
         try:
@@ -137,13 +136,15 @@ class Puller:
         except MinipodError as error:
             log.warning("after a pull that was not finished: %s", error)
 
-    def _settings(self) -> dict[str, str]:
+    def access(self) -> dict[str, Any]:
+        """Return what a loader is told about how this machine gets at registries: ``settings`` and ``proxies``."""
         config = self._config
-        return {
+        settings = {
             "containers_dir": config.containers_dir,
             "docker_dir": config.docker_dir,
             "docker_config": os.path.expanduser(config.docker_config),
         }
+        return {"settings": settings, "proxies": from_environment(os.environ)}
 
 
 async def _tell(queue: _Queue, heard: Heard) -> None:

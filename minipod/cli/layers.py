@@ -11,6 +11,7 @@ from typing import Any
 from minipod.cli.output import escape, is_terminal
 
 _BAR = 24
+_UNDER_WAY = ("downloading", "uploading")
 _EVERY = 0.1  # seconds between two drawings
 
 
@@ -59,7 +60,7 @@ class Layers:
         total = sum(int(step.get("total") or 0) for step in self._steps.values())
         # A layer counts when it is here; that it is unpacked, too, its own line says.
         here = sum(
-            int(step.get("done" if step.get("status") == "downloading" else "total") or 0)
+            int(step.get("done" if step.get("status") in _UNDER_WAY else "total") or 0)
             for step in self._steps.values()
         )
         return f"{'total':<12}  {_bar(here, total)}  {_size(here)} of {_size(total)}"

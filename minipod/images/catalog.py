@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from minipod.errors import MinipodError, UsageError
@@ -138,14 +138,51 @@ class Catalog:
         known = self._parsed.get(entry.digest)
         if known is None:
             try:
-                manifest = parse_document(self._blob(entry), entry.media_type, self._limits)
+                manifest = parse_document(self.blob(entry), entry.media_type, self._limits)
                 if not isinstance(manifest, Manifest):
                     raise BadImage("is an index")
-                known = manifest, parse_config(self._blob(manifest.config), self._limits)
+                known = manifest, parse_config(self.blob(manifest.config), self._limits)
             except BadImage as error:
                 raise self.damaged(entry.digest, error) from error
             self._parsed[entry.digest] = known
         return known
+
+    def blob(self, descriptor: Descriptor) -> bytes:
+        """Return a manifest or a config.
+
+        Raises:
+            FileNotFoundError: it is missing.
+            BadImage: it has changed on disk.
+        """
+        with open(self._layout.blob(descriptor.digest), "rb") as file:
+            data = file.read(self._limits.document + 1)
+        if digest_of(data) != descriptor.digest:
+            raise BadImage(f"blob {descriptor.digest} has changed on disk")
+        return data
+
+    def repositories(self, domain: str, digests: Container[str], preferred: str) -> dict[str, str]:
+        """Return which other repositories of the registry *domain* may have blobs: paths by digest.
+
+        Args:
+            domain: of a registry.
+            digests: of the blobs.
+            preferred: the reference of the image whose repository is named where several may be.
+        """
+        found: dict[str, str] = {}
+        # The last one stays.
+        for entry in sorted(self.entries(), key=lambda e: Layout.reference_of(e) == preferred):
+            name = Layout.reference_of(entry)
+            repository = parse_reference(name) if name else None
+            if repository is None or repository.domain != domain:
+                continue
+            try:
+                manifest, _ = self.documents(entry)
+            except (MinipodError, FileNotFoundError):
+                continue
+            for blob in (manifest.config, *manifest.layers):
+                if blob.digest in digests:
+                    found[blob.digest] = repository.path
+        return found
 
     def used(
         self, entries: Iterable[Descriptor], *, strict: bool = True
@@ -209,13 +246,6 @@ class Catalog:
             ids = ", ".join(image_id[7:19] for image_id in found)
             raise UsageError(f"image id {prefix!r} is ambiguous: {ids}", "give more digits")
         return next(iter(found.values()), [])
-
-    def _blob(self, descriptor: Descriptor) -> bytes:
-        with open(self._layout.blob(descriptor.digest), "rb") as file:
-            data = file.read(self._limits.document + 1)
-        if digest_of(data) != descriptor.digest:
-            raise BadImage(f"blob {descriptor.digest} has changed on disk")
-        return data
 
     def _stack(self, diff_ids: Sequence[str]) -> tuple[str, ...]:
         """Return the layers' directories as overlayfs takes them.

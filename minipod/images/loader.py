@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process that loads or pulls an image, so that the agent's loop stays free: ``python -m minipod.images.loader``.
 
-It reads one line of JSON from stdin: ``root`` (of the store), ``path`` or ``fd`` (inherited), and optionally ``name``
-and ``platform``; or, to pull, ``root``, ``reference``, ``settings``, ``auths`` and ``proxies`` (see
-``registry.source.Access``); or, to make one of a root file system, ``root``, ``fd`` and ``make``. It writes lines of
-JSON to stdout: any number of ``{"progress": {"layer", "status", "done", "total"}}``, then either ``{"done":
-[references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy", "reason", "exitCode"}}``, and exits with
-0 or 1. A killed loader leaves nothing that the next sweep does not find.
+It reads one line of JSON from stdin, with ``root`` (of the store) and what is to be done:
 
-It parses hostile input as root; so before it reads any, it gives up what it does not need: the network (unless it
-pulls), the System V objects, ever gaining privileges, and all capabilities but those that writing a layer takes.
+* to load: ``path`` or ``fd`` (inherited), and optionally ``name``, ``platform`` and ``source``, for errors;
+* to make an image of a root file system: ``fd`` and ``make``, optionally ``platform`` and ``source``;
+* to pull: ``reference``, ``settings``, ``auths`` and ``proxies`` (see ``registry.source.Access``);
+* to push: ``push``, ``destination``, ``settings``, ``auths`` and ``proxies``.
+
+It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "status", "done", "total"}}``, then either
+``{"done": [references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy", "reason", "exitCode"}}``, and
+exits with 0 or 1. A killed loader leaves nothing that the next sweep does not find.
+
+It parses hostile input as root; so before it reads any, it gives up what it does not need: the network (unless a
+registry is asked), the System V objects, ever gaining privileges, and all capabilities but those that writing a layer
+takes.
 """
 
 from __future__ import annotations
@@ -18,11 +23,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minipod.errors import MinipodError
 from minipod.images.reference import normalize_reference
 from minipod.images.store import ImageStore
+
+if TYPE_CHECKING:
+    from minipod.images.registry.source import Access
 
 # DAC_OVERRIDE also to read the archive; MKNOD and SYS_ADMIN for whiteouts and opaque directories.
 KEPT_CAPABILITIES = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap", "sys_admin")
@@ -37,7 +45,7 @@ def main() -> int:
     os.dup2(2, 1)  # whoever prints does not disturb the messages
     try:
         request = json.loads(line)
-        confine(network="reference" in request)
+        confine(network="reference" in request or "push" in request)
         answer = _work(request)(request, output)
     except MinipodError as error:
         answer = _error(error)
@@ -75,13 +83,9 @@ def pull(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
         MinipodError: the image cannot be had.
         KeyError: the request lacks something.
     """
-    from minipod.images.registry.settings import Settings
-    from minipod.images.registry.source import Access
-
-    access = Access(Settings(**request["settings"]), request["auths"], request["proxies"])
     image = ImageStore(request["root"]).pull(
         request["reference"],
-        access,
+        _access(request),
         progress=lambda progress: _write(output, {"progress": progress}),
         platform=request.get("platform"),
     )
@@ -116,7 +120,32 @@ def make(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
     return {"done": list(image.references), "images": [image.digest], "notes": notes}
 
 
+def push(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
+    """Push what *request* says, with progress to *output*; return the last message.
+
+    Raises:
+        MinipodError: the registry does not take the image.
+        KeyError: the request lacks something.
+    """
+    digest = ImageStore(request["root"]).push(
+        request["push"],
+        request["destination"],
+        _access(request),
+        progress=lambda progress: _write(output, {"progress": progress}),
+    )
+    return {"done": [normalize_reference(request["destination"])], "images": [digest]}
+
+
+def _access(request: dict[str, Any]) -> Access:
+    from minipod.images.registry.settings import Settings
+    from minipod.images.registry.source import Access
+
+    return Access(Settings(**request["settings"]), request["auths"], request["proxies"])
+
+
 def _work(request: dict[str, Any]) -> Callable[[dict[str, Any], BinaryIO], dict[str, Any]]:
+    if "push" in request:
+        return push
     if "make" in request:
         return make
     return pull if "reference" in request else load

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from minipod.errors import MinipodError, NotFound, UsageError
-from minipod.images.bounds import Limits
+from minipod.images.bounds import BadImage, Limits
 from minipod.images.catalog import Catalog, Image
 from minipod.images.edge import Edge, no_image
 from minipod.images.layout import Layout
@@ -256,6 +256,56 @@ class ImageStore:
         if image is None:
             raise MinipodError(f"image {reference} was removed while it came", "pull it again")
         return image
+
+    def push(
+        self,
+        reference: str,
+        destination: str,
+        access: Access,
+        *,
+        progress: Callable[[dict[str, object]], None] = lambda _: None,
+    ) -> str:
+        """Put an image into a registry, as it is here, byte for byte; return its digest.
+
+        Args:
+            reference: what :meth:`get` takes.
+            destination: the name there, with a tag.
+            access: how to get at registries.
+            progress: called with ``layer``, ``status``, ``done`` and ``total``.
+
+        Raises:
+            NotFound: there is no such image.
+            UsageError: *destination* is no name in a registry.
+            MinipodError: the registry does not take it, or the image is damaged.
+        """
+        from minipod.images.registry.upload import Parcel, push
+
+        target = parse_reference(destination)
+        if is_local(target):
+            raise UsageError(
+                f"image {destination} is one of this machine, by its name, not of a registry",
+                f"name where to: minipod image push {reference} REGISTRY/NAME:TAG",
+            )
+        entries = self._catalog.entries()
+        found = self._catalog.find(entries, reference)
+        if not found:
+            raise no_image(reference)
+        try:
+            manifest, _ = self._catalog.documents(found[0])
+            document = self._catalog.blob(found[0])
+        except (FileNotFoundError, BadImage) as error:
+            raise self._catalog.damaged(found[0].digest, error) from error
+        blobs = (manifest.config, *manifest.layers)
+        wanted = {blob.digest for blob in blobs}
+        sources = self._catalog.repositories(target.domain, wanted, Layout.reference_of(found[0]))
+        with Edge(destination):
+            push(
+                Parcel(found[0], document, blobs, self._layout.blob, sources),
+                target,
+                access,
+                progress,
+            )
+        return found[0].digest
 
     def _origin(self, reference: str, platform: Platform) -> str:
         """Return the digest of what a registry had as *reference* when it was pulled for *platform*; "" if never."""

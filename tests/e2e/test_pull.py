@@ -84,6 +84,29 @@ def test_image_pull(instance: Instance, registry: Registry, app: BuiltImage) -> 
     assert {reference, by_digest} <= set(listed)
 
 
+def test_image_push(
+    instance: Instance, registry: Registry, locked: Registry, app: BuiltImage, tmp_path: Path
+) -> None:
+    source, there = f"{registry.host}/team/app:1", f"{locked.host}/team/pushed:1"
+    instance.cli("image", "pull", source)
+    done = instance.cli("image", "push", source, there, check=False)
+    check_error(done, 1, "takes nothing from nobody in particular", "docker login")
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": {locked.host: {"auth": token()}}}))
+    done = instance.cli("image", "push", source, there, "--authfile", tmp_path / "auth.json")
+    assert done.stdout == f"pushed {there} {app.manifest.digest}\n"
+    assert len(done.stderr.splitlines()) == 4
+    instance.cli("image", "rm", source)
+    done = instance.cli("image", "pull", there, "--authfile", tmp_path / "auth.json")
+    assert done.stdout == f"pulled {there} {app.manifest.digest}\n"
+    assert instance.cli("image", "push", there, source).stdout.endswith(f"{app.manifest.digest}\n")
+    instance.cli("image", "rm", there)
+    done = instance.cli("image", "push", "localhost/none:1", check=False)
+    check_error(done, 1, "image localhost/none:1 is not in the store")
+    check_error(
+        instance.cli("image", "push", "localhost/busybox:1", check=False), 2, "of this machine"
+    )
+
+
 def test_a_pod_pulls_its_image(instance: Instance, registry: Registry) -> None:
     reference = f"{registry.host}/team/app:1"
     done = instance.cli("run", "-", input=manifest(pod("afar", {"name": "c", "image": reference})))

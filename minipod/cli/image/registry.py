@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images from registries: pull."""
+"""Images from and to registries: pull, push."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-from minipod.cli.image.group import Json, app
+from minipod.cli.image.group import Json, Reference, app
 from minipod.cli.options import session, verb
+
+Authfile = Annotated[
+    str,
+    typer.Option(
+        "--authfile",
+        metavar="FILE",
+        envvar="REGISTRY_AUTH_FILE",
+        help="Credentials to try before this machine's, as docker login writes them.",
+    ),
+]
 
 
 @verb(
@@ -24,15 +34,7 @@ def pull(
     platform: Annotated[
         str, typer.Option("--platform", metavar="OS/ARCH", help="Instead of this machine's.")
     ] = "",
-    authfile: Annotated[
-        str,
-        typer.Option(
-            "--authfile",
-            metavar="FILE",
-            envvar="REGISTRY_AUTH_FILE",
-            help="Credentials to try before this machine's, as docker login writes them.",
-        ),
-    ] = "",
+    authfile: Authfile = "",
 ) -> None:
     """Get images from registries.
 
@@ -60,6 +62,45 @@ def pull(
                 layers.clear()
             done = answer.finish()
         say(f"{'pulled' if done['changed'] else 'unchanged'} {done['reference']} {done['digest']}")
+
+
+@verb(
+    app,
+    "minipod image push registry.example/team/app:1",
+    "minipod image push localhost/app:1 localhost:5000/app:1",
+)
+def push(
+    ctx: typer.Context,
+    reference: Reference,
+    destination: Annotated[
+        str, typer.Argument(metavar="[DEST]", help="What to call it there, if not the same.")
+    ] = "",
+    authfile: Authfile = "",
+) -> None:
+    """Put an image into a registry.
+
+    It goes as it is here, byte for byte, so that its digest stays. What the registry has of it already is not sent.
+    """
+    from minipod.cli.client import call
+    from minipod.cli.layers import Layers
+    from minipod.cli.output import say
+
+    request = {
+        "verb": "image",
+        "op": "push",
+        "reference": reference,
+        "destination": destination,
+        "auths": [_read_auths(authfile)] if authfile else [],
+    }
+    layers = Layers()
+    with call(session(ctx).config, request) as answer:
+        try:
+            for event in answer:
+                layers.update(event.get("progress", {}))
+        finally:
+            layers.clear()
+        done = answer.finish()
+    say(f"pushed {done['reference']} {done['digest']}")
 
 
 def _read_auths(file: str) -> Json:

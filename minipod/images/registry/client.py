@@ -14,7 +14,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TypeVar
 from urllib.parse import urlencode, urljoin
 
@@ -22,17 +22,19 @@ from minipod.errors import MinipodError, NotFound
 from minipod.images.arrival import Unwanted
 from minipod.images.bounds import BadImage
 from minipod.images.documents import DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from minipod.images.registry.answers import MAX_WORDS, parameters, retry_after, words
 from minipod.images.registry.credentials import Credentials
-from minipod.images.registry.http import Address, Answer, Http, Patience
+from minipod.images.registry.http import Address, Answer, Body, Http, Patience
 from minipod.images.registry.settings import Endpoint
 
 _ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 _MAX_REDIRECTS = 5
-_MAX_WORDS = 64 << 10  # bytes of an error or a token
 _MAX_RESUMES = 50
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAME_METHOD = frozenset(
+    {307, 308}
+)  # with the others, nobody knows whether a body is to be sent again
 _MOMENTARY = frozenset({408, 425, 500, 502, 503, 504})
-_PARAMETER = re.compile(r'([a-zA-Z_]+)\s*=\s*(?:"([^"]*)"|([^\s,]+))')
 _T = TypeVar("_T")
 _OFFLINE = "check the network and its DNS, or load the image from a file: minipod image load FILE"
 
@@ -53,6 +55,8 @@ class Client:
         endpoint: the repository.
         credentials: as whom to ask, in the order to try; nobody when empty.
         patience: how often, and how long.
+        actions: what is wanted there, ``pull`` or ``pull,push``.
+        sources: other repositories there, of which blobs are to be read.
 
     Attributes:
         stopped: set when nothing is wanted any more.
@@ -64,11 +68,17 @@ class Client:
         endpoint: Endpoint,
         credentials: Sequence[Credentials],
         patience: Patience,
+        *,
+        actions: str = "pull",
+        sources: Sequence[str] = (),
     ) -> None:
         self._http = http
+        self._pushes = "push" in actions
+        self._scopes = [f"repository:{endpoint.path}:{actions}"]
+        self._scopes += [f"repository:{source}:pull" for source in sources]
         self._endpoint = endpoint
         self._candidates: list[Credentials | None] = list(credentials) or [None]
-        self._patience = patience
+        self.patience = patience
         self._lock = threading.Lock()
         self._base = ""
         self._authorization = ""
@@ -81,10 +91,10 @@ class Client:
         """Return the digest of the manifest that tag or digest *name* means, or "" where the registry does not say."""
 
         def read() -> str:
-            with self._get("HEAD", f"manifests/{name}", {"Accept": _ACCEPT}) as answer:
+            with self.ask("HEAD", f"manifests/{name}", {"Accept": _ACCEPT}) as answer:
                 return str(answer.headers.get("Docker-Content-Digest") or "")
 
-        return self._patiently(read)
+        return self.patiently(read)
 
     def manifest(self, name: str, limit: int) -> tuple[str, bytes]:
         """Return the media type and the bytes of the manifest or index that tag or digest *name* means.
@@ -96,7 +106,7 @@ class Client:
         """
 
         def read() -> tuple[str, bytes]:
-            with self._get("GET", f"manifests/{name}", {"Accept": _ACCEPT}) as answer:
+            with self.ask("GET", f"manifests/{name}", {"Accept": _ACCEPT}) as answer:
                 if (answer.length or 0) > limit:
                     raise BadImage(f"manifest has {answer.length} bytes, more than {limit}")
                 data = answer.whole(limit + 1)
@@ -107,7 +117,7 @@ class Client:
                 kind = str(answer.headers.get("Content-Type") or "")
                 return kind.partition(";")[0].strip().lower(), data
 
-        return self._patiently(read)
+        return self.patiently(read)
 
     def blob(self, digest: str, size: int) -> Blob:
         """Return the bytes of a blob, which nobody has verified."""
@@ -116,13 +126,13 @@ class Client:
     def open_blob(self, digest: str, offset: int) -> Answer:
         """Return the answer to the request for a blob from *offset* on; it may begin at 0 all the same (status 200)."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        return self._get("GET", f"blobs/{digest}", headers)
+        return self.ask("GET", f"blobs/{digest}", headers)
 
     # ---- again, and again ----
 
-    def _patiently(self, act: Callable[[], _T]) -> _T:
+    def patiently(self, act: Callable[[], _T]) -> _T:
         failure: OSError | None = None
-        for attempt in range(self._patience.attempts):
+        for attempt in range(self.patience.attempts):
             if attempt:
                 self.pause(attempt)
             try:
@@ -131,14 +141,14 @@ class Client:
                 raise
             except OSError as error:
                 failure = error
-                if _is_lasting(error):
+                if is_lasting(error):
                     break
         assert failure is not None, "attempts is not 0"
         raise self.unreachable(failure) from failure
 
     def pause(self, attempt: int) -> None:
         """Wait before attempt number *attempt*, counted from 0."""
-        self.stopped.wait(self._patience.pause * 2 ** (attempt - 1))
+        self.stopped.wait(self.patience.pause * 2 ** (attempt - 1))
 
     def unreachable(self, error: OSError) -> Unreachable:
         """Return the words for *error*."""
@@ -165,8 +175,23 @@ class Client:
 
     # ---- one request, with all that belongs to it ----
 
-    def _get(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
-        """Return a good answer (200, 206).
+    def ask(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        body: Body = None,
+        good: Container[int] = (200, 206),
+    ) -> Answer:
+        """Return an answer whose status is one of *good*.
+
+        Args:
+            method: of the request.
+            path: below the repository, or a whole URL.
+            headers: of the request.
+            body: of the request, see :meth:`Http.request`.
+            good: the statuses to be returned.
 
         Raises:
             MinipodError: the registry says no.
@@ -175,8 +200,8 @@ class Client:
         waits = 0
         while True:
             authorization = self._authorization
-            answer = self._send(method, path, headers, authorization)
-            if answer.status in (200, 206):
+            answer = self._send(method, path, headers, authorization, body)
+            if answer.status in good:
                 self._fresh = False
                 return answer
             with answer:
@@ -187,24 +212,32 @@ class Client:
                     self._authorize(answer, authorization)
                     continue
                 if answer.status in _MOMENTARY:
-                    raise ConnectionError(f"it answers with {answer.status}{_words(answer)}")
-                if answer.status == 429 and waits < self._patience.attempts:
+                    raise ConnectionError(f"it answers with {answer.status}{words(answer)}")
+                if answer.status == 429 and waits < self.patience.attempts:
                     waits += 1
-                    seconds = _retry_after(answer) or self._patience.pause * 2**waits
-                    if seconds <= self._patience.longest_pause:
+                    seconds = retry_after(answer) or self.patience.pause * 2**waits
+                    if seconds <= self.patience.longest_pause:
                         self.stopped.wait(seconds)
                         continue
                 raise self._no(answer)
 
     def _send(
-        self, method: str, path: str, headers: Mapping[str, str], authorization: str
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        authorization: str,
+        body: Body,
     ) -> Answer:
+        if path.startswith(("http://", "https://")):
+            if Address.of(path).key != Address.of(self._base).key:
+                authorization = ""
+            return self._follow(method, path, headers, authorization, body)
         urls = (self._base,) if self._base else self._endpoint.urls
         for url in urls:
             try:
-                answer = self._follow(
-                    method, f"{url}{self._endpoint.path}/{path}", headers, authorization
-                )
+                whole = f"{url}{self._endpoint.path}/{path}"
+                answer = self._follow(method, whole, headers, authorization, body)
             except ssl.SSLCertVerificationError:
                 raise
             except (socket.gaierror, TimeoutError):
@@ -218,31 +251,45 @@ class Client:
         raise AssertionError("there is a url")
 
     def _follow(
-        self, method: str, url: str, headers: Mapping[str, str], authorization: str
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str,
+        body: Body,
     ) -> Answer:
         sent = {**headers, **({"Authorization": authorization} if authorization else {})}
         for _ in range(_MAX_REDIRECTS + 1):
             try:
                 here = Address.of(url)
-                answer = self._http.request(method, url, sent)
+                answer = self._http.request(method, url, sent, body)
             except ssl.SSLError:
                 raise
             except ValueError as error:
                 raise self._hostile(f"leads to {error}") from error
             location = str(answer.headers.get("Location") or "")
-            if answer.status not in _REDIRECTS or not location:
+            follows = method in ("GET", "HEAD") or answer.status in _SAME_METHOD
+            if answer.status not in _REDIRECTS or not location or not follows:
                 return answer
             answer.close()
             url = urljoin(url, location)
-            try:
-                there = Address.of(url)
-            except ValueError as error:
-                raise self._hostile(f"leads to something else: {error}") from error
-            if here.scheme == "https" and there.scheme == "http":
-                raise self._hostile(f"leads from https to http, at {str(there)[:200]!a}")
-            if there.key != here.key:
+            if self.check_way(here, url).key != here.key:
                 sent.pop("Authorization", None)
         raise self._hostile("leads from one place to the next without an end")
+
+    def check_way(self, here: Address, url: str) -> Address:
+        """Return where *url*, which the server *here* has named, leads.
+
+        Raises:
+            MinipodError: nobody should be led there.
+        """
+        try:
+            there = Address.of(url)
+        except ValueError as error:
+            raise self._hostile(f"leads to something else: {error}") from error
+        if here.scheme == "https" and there.scheme == "http":
+            raise self._hostile(f"leads from https to http, at {str(there)[:200]!a}")
+        return there
 
     def _hostile(self, what: str) -> MinipodError:
         return MinipodError(f"registry {self._endpoint.host}: {what}", "ask who runs it")
@@ -277,7 +324,7 @@ class Client:
         for challenge in answer.headers.get_all("WWW-Authenticate") or []:
             kind, _, rest = str(challenge).partition(" ")
             if kind.lower() == "bearer":
-                token = self._token(_parameters(rest), who)
+                token = self._token(parameters(rest), who)
                 return f"Bearer {token}" if token else ""
             if kind.lower() == "basic" and who is not None and not who.identity_token:
                 return who.basic
@@ -291,17 +338,17 @@ class Client:
             raise self._hostile(f"sends for a token to something else: {error}") from error
         if self._base.startswith("https:") and address.scheme != "https":
             raise self._hostile(f"sends for a token to a place without TLS, {str(address)[:200]!a}")
-        query = {"scope": f"repository:{self._endpoint.path}:pull"}
-        if service := challenge.get("service"):
-            query["service"] = service
+        service = {"service": challenge["service"]} if challenge.get("service") else {}
         headers: dict[str, str]
         method, body = "GET", None
         if who is not None and who.identity_token:
             form = {"grant_type": "refresh_token", "refresh_token": who.identity_token}
-            body = urlencode({**query, **form, "client_id": "minipod"}).encode()
+            form |= {"scope": " ".join(self._scopes), "client_id": "minipod", **service}
+            body = urlencode(form).encode()
             method, headers = "POST", {"Content-Type": "application/x-www-form-urlencoded"}
             url = realm
         else:
+            query = [("scope", scope) for scope in self._scopes] + list(service.items())
             url = realm + ("&" if "?" in realm else "?") + urlencode(query)
             headers = {"Authorization": who.basic} if who is not None else {}
         # A token server that redirects would be given credentials to hand on: it is not followed.
@@ -313,7 +360,7 @@ class Client:
             if answer.status != 200:
                 raise ConnectionError(f"its token server answers with {answer.status}")
             try:
-                document = json.loads(answer.whole(_MAX_WORDS))
+                document = json.loads(answer.whole(MAX_WORDS))
                 token = document.get("token") or document.get("access_token")
             except (ValueError, RecursionError, AttributeError):
                 token = None
@@ -324,32 +371,42 @@ class Client:
     # ---- words ----
 
     def _no(self, answer: Answer) -> MinipodError:
-        host, words = self._endpoint.host, _words(answer)
+        host, said = self._endpoint.host, words(answer)
         match answer.status:
             case 401 | 403:
                 return self._denied(answer)
+            case 404 if self._pushes:
+                return NotFound(
+                    f"registry {host} has no place for it{said}", "create the repository there"
+                )
             case 404:
-                return NotFound(f"registry {host} does not have it{words}", "check name and tag")
+                return NotFound(f"registry {host} does not have it{said}", "check name and tag")
             case 429:
-                seconds = _retry_after(answer)
+                seconds = retry_after(answer)
                 wait = f"wait {seconds:.0f} seconds" if seconds else "wait a while"
                 return MinipodError(
-                    f"registry {host} limits how often images are pulled from here (429){words}",
+                    f"registry {host} limits how often it is asked from here (429){said}",
                     f"{wait}, log in to it, or name a mirror in /etc/containers/registries.conf",
                 )
         return MinipodError(
-            f"registry {host} answers with {answer.status}{words}", "ask who runs it"
+            f"registry {host} answers with {answer.status}{said}", "ask who runs it"
         )
 
     def _denied(self, answer: Answer) -> Refused:
         host, who = self._endpoint.host, self._candidates[0]
+        if self._pushes:
+            name = f"user {who.user or 'of the token'!a}" if who else "nobody in particular"
+            return Refused(
+                f"registry {host} takes nothing from {name}{words(answer)}",
+                f"check name, password and rights: docker login {host}",
+            )
         if who is None:
             return Refused(
-                f"registry {host} does not have it, or wants to know who asks{_words(answer)}",
+                f"registry {host} does not have it, or wants to know who asks{words(answer)}",
                 f"log in: docker login {host}; or name imagePullSecrets in the pod",
             )
         return Refused(
-            f"registry {host} does not give it to user {who.user or 'of the token'!a}{_words(answer)}",
+            f"registry {host} does not give it to user {who.user or 'of the token'!a}{words(answer)}",
             f"check name, password and rights: docker login {host}, or the pod's imagePullSecrets",
         )
 
@@ -394,9 +451,9 @@ class Blob:
                 continue
             self._failures += 1
             self._resumes += 1
-            patience = self._client._patience
+            patience = self._client.patience
             if (
-                _is_lasting(failure)
+                is_lasting(failure)
                 or self._failures >= patience.attempts
                 or self._resumes >= _MAX_RESUMES
             ):
@@ -440,27 +497,7 @@ class Blob:
         return answer
 
 
-def _is_lasting(error: OSError) -> bool:
+def is_lasting(error: OSError) -> bool:
     """Whether another attempt would end as this one did."""
     lasting = (socket.gaierror, ssl.SSLCertVerificationError, ConnectionRefusedError)
     return isinstance(error, lasting) or error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
-
-
-def _parameters(text: str) -> dict[str, str]:
-    return {match[1].lower(): match[2] or match[3] or "" for match in _PARAMETER.finditer(text)}
-
-
-def _retry_after(answer: Answer) -> float:
-    text = str(answer.headers.get("Retry-After") or "")
-    return float(text) if re.fullmatch(r"[0-9]{1,6}", text) else 0.0
-
-
-def _words(answer: Answer) -> str:
-    """Return what the registry says about its error, made harmless, after a colon; or ""."""
-    try:
-        errors = json.loads(answer.whole(_MAX_WORDS)).get("errors")
-        said = [str(error.get("message") or error.get("code") or "") for error in errors]
-    except (OSError, ValueError, RecursionError, AttributeError, TypeError):
-        return ""
-    text = ascii(", ".join(filter(None, said))[:300])[1:-1]
-    return f": {text}" if text else ""

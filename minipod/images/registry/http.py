@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +22,7 @@ from minipod import __version__
 from minipod.images.registry.proxies import Proxies
 
 USER_AGENT = f"minipod/{__version__}"
+Body = bytes | Callable[[], Iterable[bytes]] | None
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -193,9 +194,15 @@ class Http:
         self._idle: dict[tuple[str, str, int], list[http.client.HTTPConnection]] = {}
 
     def request(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+        self, method: str, url: str, headers: Mapping[str, str], body: Body = None
     ) -> Answer:
         """Return the answer to one request.
+
+        Args:
+            method: GET, HEAD, POST, PATCH or PUT.
+            url: what is asked.
+            headers: of the request; with a *body* that comes in pieces, its ``Content-Length`` is among them.
+            body: bytes, or what makes the pieces of one; it may be called again, on another connection.
 
         Raises:
             ValueError: *url* is not an http or https URL.
@@ -264,7 +271,7 @@ class Http:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes | None,
+        body: Body,
     ) -> Answer:
         parts = urlsplit(url)
         target = _target(parts)
@@ -276,40 +283,71 @@ class Http:
         # The timeout of a socket is for each of its pieces: a head that comes byte by byte would never be too late.
         with self._lock:
             self._busy.add(connection)
-        late = threading.Event()
-        timer = threading.Timer(self._patience.window, _abort, (connection, late))
-        timer.daemon = True
-        timer.start()
+        watch = _Watch(connection, self._patience.window)
         try:
-            connection.request(method, target, body=body, headers=everything)
+            cut = False
+            pieces = watch.watched(body()) if callable(body) else body
+            try:
+                connection.request(method, target, body=pieces, headers=everything)
+            except (BrokenPipeError, ConnectionResetError):
+                if body is None:
+                    raise
+                cut = True  # who does not want the rest of a body has often said why before closing
             response = connection.getresponse()
-            if late.is_set():  # to http.client, a head that breaks off is whole
+            if watch.late:  # to http.client, a head that breaks off is whole
                 response.close()
                 raise TooSlow(f"no whole head came in {self._patience.window:g} seconds")
         except BaseException as error:
             with self._lock:
                 self._busy.discard(connection)
+            if watch.late and isinstance(error, OSError):
+                raise TooSlow(f"nothing came in {self._patience.window:g} seconds") from error
             if isinstance(error, http.client.HTTPException):
                 raise ConnectionError(f"broken answer: {type(error).__name__}") from error
             raise
         finally:
-            timer.cancel()
+            watch.stop()
 
         def done(reusable: bool) -> None:
             with self._lock:
                 self._busy.discard(connection)
-                if reusable:
+                if reusable and not cut:
                     self._idle.setdefault(address.key, []).append(connection)
-            if not reusable:
+            if cut or not reusable:
                 response.close()
                 connection.close()
 
         return Answer(url, response, self._patience, done)
 
 
-def _abort(connection: http.client.HTTPConnection, late: threading.Event) -> None:
-    late.set()
-    _shut(connection)
+class _Watch:
+    """Cuts a connection off on which nothing happens for *window* seconds, be it sent or answered."""
+
+    def __init__(self, connection: http.client.HTTPConnection, window: float) -> None:
+        self._connection = connection
+        self._window = window
+        self._timer = self._started()
+        self.late = False
+
+    def watched(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield *pieces*; each has the whole time to be sent in."""
+        for piece in pieces:
+            self._timer.cancel()
+            self._timer = self._started()
+            yield piece
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def _started(self) -> threading.Timer:
+        timer = threading.Timer(self._window, self._abort)
+        timer.daemon = True
+        timer.start()
+        return timer
+
+    def _abort(self) -> None:
+        self.late = True
+        _shut(self._connection)
 
 
 def _shut(connection: http.client.HTTPConnection) -> None:
