@@ -40,6 +40,7 @@ class Config(NamedTuple):
             The default are those that systemd leaves to nobody (systemd.io/UIDS-GIDS).
         allowed_unsafe_sysctls: which sysctls beside Kubernetes' safe list a pod may set: names or patterns as
             ``net.core.*``, with commas between them.
+        traces: how many starts of each container ``minipod trace`` remembers; "0": none, and no step is timed.
         containers_dir: where ``registries.conf``, ``certs.d`` and ``auth.json`` are, which Podman reads, too.
         docker_dir: where Docker's ``certs.d`` is.
         docker_config: the file that ``docker login`` writes; the default is that of the agent's user.
@@ -57,6 +58,7 @@ class Config(NamedTuple):
     single_process_oom_kill: str = "false"
     allowed_unsafe_sysctls: str = ""
     user_ids: str = "1879048192-2147352575"
+    traces: str = "5"
     containers_dir: str = "/etc/containers"
     docker_dir: str = "/etc/docker"
     docker_config: str = "~/.docker/config.json"

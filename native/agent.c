@@ -23,12 +23,17 @@ static void drop_agent(void) {
 }
 
 void agent_tell(const struct mp_msg *message, const int *fds, int count) {
-  struct iovec data = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof *message};
+  agent_tell_marks(message, fds, count, NULL, 0);
+}
+
+void agent_tell_marks(const struct mp_msg *message, const int *fds, int count, const uint64_t *marks, unsigned marked) {
+  struct iovec data[] = {{.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof *message},
+                         {.iov_base = (void *)(uintptr_t)marks, .iov_len = marked * sizeof *marks}};
   union {
     char space[CMSG_SPACE(sizeof(int) * MP_MAX_FDS)];
     struct cmsghdr align;
   } control = {0};
-  struct msghdr header = {.msg_iov = &data, .msg_iovlen = 1};
+  struct msghdr header = {.msg_iov = data, .msg_iovlen = 2};
   if (agent_fd < 0) return;
   if (count > 0) {
     header.msg_control = control.space;

@@ -28,6 +28,8 @@ void agent_close_fds(struct request *request);
 
 /* Send a message with `count` fds, which stay ours. Never waits: see agent.c. */
 void agent_tell(const struct mp_msg *message, const int *fds, int count);
+/* The same, with the times of a launch after the message. */
+void agent_tell_marks(const struct mp_msg *message, const int *fds, int count, const uint64_t *marks, unsigned marked);
 void agent_answer(uint32_t serial, uint32_t type, int status);
 
 struct asker agent_asker(uint32_t serial);

@@ -4,6 +4,7 @@
 #include "children.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -28,13 +29,30 @@ static void record_exit(int records, const struct mp_msg *entry) {
   if (RETRY(write(fd, line, (size_t)size)) == size) renameat(records, temporary, records, name);
 }
 
+/* Keep what a child says of its times, between the marks of our own: when it was asked for, and room for the exec. That
+ * there is no memory for it is no reason to fail. */
+static void keep_marks(struct proc *p, const uint64_t *marks, unsigned count) {
+  if (!p->asked_ns || p->marks || count > MP_MAX_MARKS - 2) return;
+  if (!(p->marks = malloc((count + 2) * sizeof *marks))) return;
+  p->marks[0] = p->asked_ns;
+  memcpy(p->marks + 1, marks, count * sizeof *marks);
+  p->marked = count + 1;
+}
+
+static void answer(struct proc *p, struct mp_msg *message) {
+  message->serial = agent_serial(&p->asker);
+  agent_tell_marks(message, p->sent, p->sent_count, p->marks, p->marked);
+  free(p->marks);
+  p->marks = NULL;
+}
+
 /* The child has exec'ed: tell the agent, with the fds that the plan sent. */
 static void started(struct proc *p) {
   p->entry.state = MP_RUNNING;
   struct mp_msg message = p->entry;
   message.type = MP_LAUNCHED;
-  message.serial = agent_serial(&p->asker);
-  agent_tell(&message, p->sent, p->sent_count);
+  if (p->marks) p->marks[p->marked++] = monotonic_ns();
+  answer(p, &message);
   proc_drop_sent(p);
 }
 
@@ -43,13 +61,13 @@ static void failed(int index) {
   struct proc *p = procs[index];
   struct mp_msg message = p->entry;
   message.type = MP_FAILED;
-  message.serial = agent_serial(&p->asker);
   if (!p->failed) { /* killed in the middle of its steps */
     message.step = -1;
     message.detail = p->entry.status;
     message.status = EINTR;
   }
-  agent_tell(&message, NULL, 0);
+  proc_drop_sent(p);
+  answer(p, &message);
   proc_forget(index);
 }
 
@@ -82,16 +100,17 @@ static int take_fd(int index, int fd) {
 }
 
 void child_report(int index) {
+  static uint64_t marks[MP_MAX_MARKS];
   struct proc *p = procs[index];
   struct mp_report report;
   union {
     char space[CMSG_SPACE(sizeof(int))];
     struct cmsghdr align;
   } control;
-  struct iovec data = {.iov_base = &report, .iov_len = sizeof report};
+  struct iovec data[] = {{.iov_base = &report, .iov_len = sizeof report}, {.iov_base = marks, .iov_len = sizeof marks}};
   while (p->report >= 0) {
     struct msghdr header = {
-        .msg_iov = &data, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+        .msg_iov = data, .msg_iovlen = 2, .msg_control = control.space, .msg_controllen = sizeof control.space};
     ssize_t n = (ssize_t)RETRY(recvmsg(p->report, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
     if (n < 0 && errno == EAGAIN) return;
     int fd = -1;
@@ -102,6 +121,7 @@ void child_report(int index) {
       if (p->ready && !p->failed) started(p);
       return;
     }
+    if (n > (ssize_t)sizeof report) keep_marks(p, marks, (unsigned)((size_t)n - sizeof report) / sizeof *marks);
     if (report.type == MP_REPORT_READY) p->ready = 1;
     if (report.type == MP_REPORT_FAILED) fail(p, &report, report.err);
     if (report.type == MP_REPORT_FD) {

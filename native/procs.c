@@ -57,6 +57,7 @@ void proc_forget(int index) {
   proc_end_report(p);
   close_fd(&p->stdin_fd);
   proc_drop_sent(p);
+  free(p->marks);
   free(p);
   procs[index] = NULL;
 }

@@ -13,6 +13,9 @@ struct proc {
   struct asker asker;  /* of the launch, which waits for an answer */
   int ready;           /* the child came as far as exec */
   int failed;          /* the child reported a failed step */
+  uint64_t *marks;     /* of a timed launch, until it is answered: room for MP_MAX_MARKS at most */
+  unsigned marked;
+  uint64_t asked_ns; /* when the launch was asked for, if it is timed */
   int pidfd;
   int report;
   int stdin_fd;

@@ -5,6 +5,9 @@
 
 #include <stdint.h>
 
+/* Note the time: the beginning of the steps, or the end of one. Told with MP_REPORT_READY and MP_REPORT_FAILED. */
+void report_mark(void);
+
 /* Send a report (enum mp_report_type) with an fd, or -1. Returns 0 or -errno. */
 int report_send(int sock, uint32_t type, int step, int err, int detail, int fd);
 

@@ -18,7 +18,8 @@ int shutdown_wanted(void) { return shutting_down; }
 
 void shutdown_done(void) { agent_answer(agent_serial(&shutdown_asker), MP_OK, 0); }
 
-static int setup_proc(int index, const struct mp_msg *request, const struct plan *plan, const struct launched *child) {
+static int setup_proc(int index, const struct mp_msg *request, const struct plan *plan, const struct launched *child,
+                      uint64_t asked) {
   struct proc *p = procs[index];
   int r = 0;
   memcpy(p->entry.key, request->key, sizeof p->entry.key);
@@ -27,6 +28,7 @@ static int setup_proc(int index, const struct mp_msg *request, const struct plan
   p->entry.pid = child->pid;
   p->entry.started_ns = now_ns();
   p->asker = agent_asker(request->serial);
+  if (plan->head->timed) p->asked_ns = asked;
   p->stdio = plan->head->stdio;
   p->pidfd = child->pidfd;
   p->report = child->report;
@@ -55,6 +57,7 @@ static int launch_plan(const struct shim_self *self, const struct mp_msg *reques
                        int count) {
   int join = -1, pid_of = -1, r;
   _cleanup_fd_ int user = -1;
+  const uint64_t asked = monotonic_ns();
   if (shutting_down) return -ESHUTDOWN;
   if (request->key[0] == 0) return -EBADMSG;
   if (proc_find(request->key) >= 0) return -EEXIST;
@@ -82,7 +85,7 @@ static int launch_plan(const struct shim_self *self, const struct mp_msg *reques
     proc_forget(index);
     return r;
   }
-  r = setup_proc(index, request, plan, &child);
+  r = setup_proc(index, request, plan, &child, asked);
   if (r < 0) { /* out of memory or fds after the clone: it must not run unwatched */
     sys_pidfd_send_signal(p->pidfd, SIGKILL);
     RETRY(waitpid(child.pid, NULL, 0));

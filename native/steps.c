@@ -11,6 +11,7 @@
 
 #include <errno.h>
 
+#include "report.h"
 #include "step.h"
 
 static step_fn *const table[MP_OP_COUNT] = {
@@ -59,12 +60,15 @@ static step_fn *const table[MP_OP_COUNT] = {
 };
 
 int steps_run(struct child *child, unsigned *step) {
+  const uint32_t timed = child->plan.head->timed;
+  if (timed) report_mark();
   for (uint32_t i = 0; i < child->plan.head->steps; i++) {
     const struct mp_step *s = &child->plan.steps[i];
     *step = s->index;
     child->detail = 0;
     int r = table[s->op](child, s);
     if (r < 0) return r;
+    if (timed) report_mark();
   }
   return -ENOEXEC; /* a plan that does not end in an exec */
 }

@@ -103,6 +103,13 @@ static inline uint64_t now_ns(void) {
   return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
+/* CLOCK_MONOTONIC, in nanoseconds; without entering the kernel (vdso(7)). */
+static inline uint64_t monotonic_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
+}
+
 /* Owners: an fd that closes itself at the end of its block; steal() hands it on. Closed is -1: never closed twice. */
 static inline void close_fd(int *fd) {
   if (*fd >= 0) close(*fd);

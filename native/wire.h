@@ -28,6 +28,7 @@
 #define MP_MAX_FDS 16  /* fds in one message */
 #define MP_MAX_STEPS 4096
 #define MP_MAX_PLAN 8388608 /* bytes of one plan */
+#define MP_MAX_MARKS 4098   /* of a timed launch: MP_MAX_STEPS, and two before */
 #define MP_MAX_LOG_FILES 1000
 
 /* What a step does. The operands are listed beside it: in, out, root are fd slots. */
@@ -133,9 +134,9 @@ struct mp_launch {
   int32_t stdin_slot;   /* these three get what `stdio` says, or -1                       */
   int32_t stdout_slot;
   int32_t stderr_slot;
-  int32_t pause_slot; /* gets the pause executable, or -1                               */
-  int32_t user_slot;  /* gets the user namespace of the process named by `join`, or -1  */
-  int32_t reserved;
+  int32_t pause_slot;   /* gets the pause executable, or -1                               */
+  int32_t user_slot;    /* gets the user namespace of the process named by `join`, or -1  */
+  uint32_t timed;       /* 1: the answer brings the time of each step, see struct mp_msg        */
   uint32_t join_pid_ns; /* 1: the clone is made in the pid namespace of `pid_of`, or `join` */
   uint32_t keep_stdin;  /* 1: stdin is a pipe whose other end the shim keeps open         */
   uint32_t log_path;    /* string                                                         */
@@ -166,6 +167,10 @@ enum mp_type {
 
 enum mp_state { MP_STARTING = 1, MP_RUNNING, MP_EXITED_STATE };
 
+/*
+ * An MP_LAUNCHED or MP_FAILED of a timed launch is followed, in the same datagram, by uint64_t marks (CLOCK_MONOTONIC, ns):
+ * the request came, the clone began its steps, each step was over, and, when it was launched, its exec was seen.
+ */
 struct mp_msg {
   uint32_t type;
   uint32_t serial; /* of the request; 0 for events */
@@ -182,6 +187,7 @@ struct mp_msg {
 
 enum mp_report_type { MP_REPORT_FD = 1, MP_REPORT_READY, MP_REPORT_FAILED };
 
+/* An MP_REPORT_READY or MP_REPORT_FAILED is followed by the clone's own marks when its launch is timed. */
 struct mp_report {
   uint32_t type;
   int32_t step;

@@ -271,7 +271,8 @@ class Kit:
         if options["stdio"] in ("LOG", "TTY_LOG"):
             options.setdefault("log_path", str(self.log_path(key)))
         async with asyncio.timeout(LIMIT):
-            return await self.shim.launch(plan(key, steps, **options), send)
+            timed = options.pop("timed", False)
+            return await self.shim.launch(plan(key, steps, **options), send, timed=timed)
 
     async def failure(
         self, steps: Sequence[s.Step], key: str = "p/0", **options: Any

@@ -33,9 +33,10 @@ from minipod.agent.resources import Resources
 from minipod.agent.server import Call, Server
 from minipod.agent.service import Service
 from minipod.agent.store import Store
+from minipod.agent.traces import Traces
 from minipod.api import SecurityContext
 from minipod.config import Config, load
-from minipod.errors import MinipodError
+from minipod.errors import MinipodError, UsageError
 from minipod.images import ImageStore
 from minipod.network import AddressPool, Network
 from minipod.pods.demands import Demands
@@ -80,6 +81,7 @@ class Agent:
                 **Planning(manager).handlers(),
                 **ConditionService(manager).handlers(),
                 **Resources(manager).handlers(),
+                **Traces(manager).handlers(),
                 **Debug(manager).handlers(),
                 **ImageService(manager.tools.images, manager, self._puller).handlers(),
                 "agent-status": self._status_of(manager),
@@ -152,6 +154,7 @@ class Agent:
             demands=Demands(cgroups),
             notes=probe.shortcomings(facts),
             filters=filters,
+            traces=_number("traces", config.traces),
         )
         return PodManager(tools), network, cgroups
 
@@ -179,6 +182,12 @@ class Agent:
             return {"pid": os.getpid(), "pods": len(running)}
 
         return stop
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 3:
+        raise UsageError(f"the setting {name} is {text!r}", "write a number from 0 to 999")
+    return int(text)
 
 
 @contextlib.contextmanager

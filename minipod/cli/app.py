@@ -38,6 +38,7 @@ VERBS = {
     "events": ("events", "app"),
     "image": ("image", "app"),
     "plan": ("plan", "app"),
+    "trace": ("trace", "app"),
     "explain": ("explain", "app"),
     "lab": ("lab", "app"),
     "doctor": ("doctor", "app"),

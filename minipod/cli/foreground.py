@@ -74,6 +74,7 @@ class Foreground:
         self._readers: dict[int, _Reader] = {}
         self._logs: dict[int, PodView] = {}
         self._deletions: set[int] = set()
+        self._traces: set[int] = set()
         self._attached = False
         self._signal = 0
         self._interrupts = 0
@@ -102,13 +103,27 @@ class Foreground:
 
     # ---- what run waits for ----
 
+    def show_steps(self, *, until: str) -> None:
+        """Print each step of the pods' starts and what it took, *until* they are ``running`` or ``ready``."""
+        from minipod.cli.steplines import StepLines
+
+        for pod in self._pods.values():
+            lines = StepLines(pod.name if self._several else "", self._progress)
+            request = {"verb": "trace", "namespace": pod.namespace, "pod": pod.name, "until": until}
+            self._traces.add(self._read(request, lines.show, required=False))
+
     def until_up(self, *, ready: bool = False) -> int:
         """Wait until all pods run (*ready*: are ready) or have ended, print a line for each; return the exit code."""
 
         def is_up(pod: PodView) -> bool:
             return pod.is_over or is_true(pod.data, "Ready") if ready else pod.is_up
 
-        self._loop(lambda: bool(self._interrupts) or all(map(is_up, self._pods.values())))
+        self._loop(
+            lambda: (
+                bool(self._interrupts)
+                or (all(map(is_up, self._pods.values())) and not self._traces)
+            )
+        )
         self._progress.clear()
         if self._interrupts:
             self._progress.line("interrupted: the pods go on; minipod get pods shows them")
@@ -211,6 +226,7 @@ class Foreground:
             reader.call.close()
             del self._readers[fd]
             self._logs.pop(fd, None)
+            self._traces.discard(fd)
             self._deletions.discard(fd)
 
     # ---- what is read ----

@@ -45,6 +45,13 @@ def is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def terminal_width() -> int:
+    """Return how many columns there are to print in: the terminal's, ``COLUMNS``, or 80."""
+    import shutil
+
+    return max(60, shutil.get_terminal_size((80, 24)).columns)
+
+
 def painter(stream: TextIO) -> Paint:
     """Return what colours a text for *stream*: nothing, unless it is a terminal and ``NO_COLOR`` is unset."""
     if not is_terminal(stream) or os.environ.get("NO_COLOR"):

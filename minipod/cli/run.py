@@ -19,6 +19,7 @@ app = typer.Typer(**SETTINGS)
     "minipod run -d pod.yaml",
     "minipod run --wait=ready pod.yaml",
     "minipod run --rm - < pod.yaml",
+    "minipod run -d --trace pod.yaml",
 )
 def run(
     ctx: typer.Context,
@@ -41,6 +42,9 @@ def run(
         bool,
         typer.Option("--rm", help="At the end, delete the pods and all else that was created."),
     ] = False,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show each step, and how long it took, on stderr.")
+    ] = False,
     namespace: Namespace = None,
 ) -> None:
     """Run the pods of a manifest and show what they write.
@@ -48,7 +52,7 @@ def run(
     Ends when they end: with exit code 0 when all succeeded, else with that of the first container that failed.
     Ctrl-C deletes the pods, and a second one does not wait for them. A pod of the same name that has ended gives
     way. With --rm, the ConfigMaps, Secrets, claims (with their data) and volumes that this very run created go
-    after the pods; those that were there stay.
+    after the pods; those that were there stay. What --trace shows, minipod trace shows again later, as a waterfall.
     """
     from minipod.errors import UsageError
 
@@ -76,6 +80,8 @@ def run(
             print(f"{item['kind'].lower()}/{item['name']} {item['change']}")
         return
     with Foreground(where.config, pods) as foreground:
+        if trace:
+            foreground.show_steps(until="running" if detach else "ready")
         if detach or wait:
             code = foreground.until_up(ready=wait == "ready")
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -123,15 +124,19 @@ class Containers:
         core = self._core
         pod = core.with_resources()
         container = member(pod, record.name).container
+        start = core.timeline.begin(record.name, record.attempt + 1, core.record.sandbox)
         try:
-            image = await self._get_image(record, container)
+            with start.span("image", f"image {container.image}"):
+                image = await self._get_image(record, container)
         except NoImage as error:
+            core.timeline.drop(start)
             self._wait_for_image(record, container, error)
             return
         if core.deleting or order.is_ending(core.pod, core.record):
             return
         shim = core.shim
         assert shim is not None, "a container starts in a sandbox"
+        began = time.monotonic_ns()
         await self._discard_previous(record, shim)
         try:
             env = await environment.gather(core, container)
@@ -171,10 +176,11 @@ class Containers:
         core.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
         # What a launch has left that was announced before and never came to be.
         self.messages.discard(record)
+        start.add("prepare", "find users and variables, compile the plan, write the record", began)
         try:
             core.event("Normal", "Created", f"Created container: {record.name}", record.name)
             process = await core.tools.runtime.start_container(
-                shim, steps, core.origin(f"container {record.name}")
+                shim, steps, core.origin(f"container {record.name}", start)
             )
         except MinipodError as error:
             if record.state == "starting":
@@ -285,6 +291,9 @@ class Containers:
             return
         record.state, record.pid, record.started = "running", process.pid, process.started
         self._core.event("Normal", "Started", f"Started container {record.name}", record.name)
+        found = self._core.member(record.name)
+        if found.kind == "init" and not found.is_sidecar:
+            self._core.timeline.of(record.name).open("run")
         self.on_running(record)
         self._core.wake.set()
 
@@ -339,6 +348,7 @@ class Containers:
         ended.container_id = container_id(core.uid, record.name, record.attempt)
         record.previous, record.ended, record.pid = record.ended, ended, 0
         record.stop_by, record.stop_why = None, ""
+        core.timeline.of(record.name).close("run", "the init container runs to its end")
         self.on_over(record)
         found = core.member(record.name)
         again = record.renew or order.restarts(core.pod, found, ended.exit_code)

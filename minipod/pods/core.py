@@ -17,6 +17,7 @@ from minipod.pods import claims, resolve
 from minipod.pods.order import TERMINAL
 from minipod.pods.ports import Tools
 from minipod.pods.record import ContainerRecord, PodRecord
+from minipod.pods.timeline import StartLog, Timeline
 from minipod.runtime.runtime import Origin
 from minipod.runtime.shim import Shim
 
@@ -31,6 +32,7 @@ class PodCore:
         tools: what all workers share.
         shim: the connection to the sandbox's shim, while there is one.
         wake: set when the worker has to look again.
+        timeline: how long the steps of its starts took.
     """
 
     def __init__(self, pod: Pod, record: PodRecord, tools: Tools) -> None:
@@ -43,6 +45,7 @@ class PodCore:
         self._changed = asyncio.Event()
         self._background: set[asyncio.Future[None]] = set()
         self._saved: dict[str, object] = {}
+        self.timeline = Timeline(tools.traces, lambda: self.directory, tools.runtime.facts.boot)
 
     @property
     def name(self) -> str:
@@ -163,9 +166,10 @@ class PodCore:
         """Decide anew when asked next: for another sandbox."""
         self._context = None
 
-    def origin(self, whose: str) -> Origin:
-        """Return the words for a failure in the plan of *whose* part."""
-        return Origin(f"pod {self.name}, {whose}", self.record.lines, self.record.source)
+    def origin(self, whose: str, start: StartLog | None = None) -> Origin:
+        """Return the words for a failure in the plan of *whose* part, and who notes its times."""
+        watch = start if start and start.is_on else None
+        return Origin(f"pod {self.name}, {whose}", self.record.lines, self.record.source, watch)
 
     @property
     def directory(self) -> str:

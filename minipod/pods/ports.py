@@ -82,6 +82,7 @@ class Tools:
         notes: what this machine cannot give a pod.
         demands: what all pods ask for together.
         filters: makes the containers' system call filters.
+        traces: how many starts of each container are remembered with their durations; 0: none is timed.
         wall: the time of day in seconds since the epoch; a test's clock may stand still.
     """
 
@@ -98,4 +99,5 @@ class Tools:
     notes: list[str]
     filters: Filters
     demands: Demands = field(default_factory=Demands)
+    traces: int = 5
     wall: Callable[[], float] = time.time

@@ -41,6 +41,7 @@ class PostStart:
             self._done(record)
             return
         record.state, record.hooking = "starting", True
+        self._core.timeline.of(record.name).open("postStart")
         self._running[record.name] = self._core.spawn(self._run(record, hook))
 
     def ended(self, record: ContainerRecord) -> None:
@@ -57,4 +58,5 @@ class PostStart:
         done = await self._hooks.run(record, "PostStart", hook)
         self._running.pop(record.name, None)
         record.hooking = False
+        self._core.timeline.of(record.name).close("postStart", "postStart hook")
         (self._done if done else self._failed)(record)

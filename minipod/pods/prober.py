@@ -31,6 +31,8 @@ EVENT_BURST = 25
 EVENT_REFILL = 300.0
 """Seconds for one more event; both are Kubernetes' for events about one object (client-go's spam filter)."""
 
+_STAGES = {"Startup": "startup probe", "Readiness": "readiness probe"}
+
 
 @dataclass(slots=True)
 class Tally:
@@ -95,6 +97,7 @@ class Prober:
         record.unstarted = container.startup_probe is not None
         record.unready = container.readiness_probe is not None
         if container.startup_probe:
+            self._core.timeline.of(record.name).open(_STAGES["Startup"])
             self._begin(record, "Startup", container.startup_probe)
         else:
             self._begin_others(record, container, at_once=True)
@@ -138,6 +141,8 @@ class Prober:
             self._begin(record, "Liveness", container.liveness_probe)
         if container.readiness_probe:
             probe = container.readiness_probe
+            if at_once:
+                self._core.timeline.of(record.name).open(_STAGES["Readiness"])
             self._begin(record, "Readiness", probe, at_once and not probe.initial_delay_seconds)
 
     def _begin(
@@ -194,6 +199,10 @@ class Prober:
 
     def _became(self, record: ContainerRecord, kind: Kind, probe: Probe, good: bool) -> bool:
         """Take down what a probe has found; whether it is over for this run of the container."""
+        if good and kind in _STAGES:
+            self._core.timeline.of(record.name).close(
+                _STAGES[kind], f"{kind} probe until it succeeds"
+            )
         if kind == "Readiness":
             if record.unready == good:
                 record.unready = not good

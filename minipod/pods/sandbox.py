@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 from minipod.errors import MinipodError
@@ -11,6 +12,7 @@ from minipod.plan import SANDBOX_KEY, compile_sandbox
 from minipod.pods import backoff, claims, hostports, resolve
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
+from minipod.pods.timeline import StartLog
 from minipod.runtime.shim import Process, Shim
 
 CLAIMS_LOOK = 300.0  # seconds; for nothing but safety, as every change of a claim is heard
@@ -22,13 +24,15 @@ class Sandbox:
 
     Attributes:
         next_try: when it is to be made again, after it could not be.
+        asked: ``time.monotonic()`` of the request that brought the pod, until its first sandbox is made.
     """
 
-    def __init__(self, core: PodCore, containers: Containers) -> None:
+    def __init__(self, core: PodCore, containers: Containers, asked: float | None = None) -> None:
         self._core = core
         self._containers = containers
         self._lost = ""  # why the sandbox is gone, until that has been dealt with
         self.next_try = 0.0
+        self.asked = asked
 
     # ---- making ----
 
@@ -38,6 +42,8 @@ class Sandbox:
         if self._must_wait() or core.now() < self.next_try:
             return
         record.sandbox += 1
+        start = core.timeline.begin("", record.sandbox, record.sandbox)
+        began = self._tell_acceptance(start)
         record.boot = core.tools.runtime.facts.boot
         pool = core.tools.pool
         pool.release(core.uid)  # what an agent that died in the middle of this may have taken
@@ -56,9 +62,14 @@ class Sandbox:
             servers = await claims.connect_nfs(core.tools.storage, core.pod)
             context = replace(context, nfs=servers)
             steps = compile_sandbox(pod, context, core.tools.runtime.facts)
+            start.add(
+                "prepare",
+                "take an address, find volumes, write the record, compile the plan",
+                began,
+            )
             async with asyncio.timeout(SANDBOX_TIMEOUT):
                 _, pause = await core.tools.runtime.make_sandbox(
-                    steps, core.origin("sandbox"), self.adopt
+                    steps, core.origin("sandbox", start), self.adopt
                 )
         except (MinipodError, TimeoutError) as error:
             record.sandbox_failures += 1
@@ -72,6 +83,14 @@ class Sandbox:
         self._containers.messages.attach(pause.pid)
         record.sandbox_up = True
         record.sandbox_failures = 0
+
+    def _tell_acceptance(self, start: StartLog) -> int:
+        """Note how long the request took that brought the pod, with its first sandbox; return the time."""
+        now = time.monotonic_ns()
+        if self.asked is not None:
+            start.add("accept", "read, check and store the manifest", int(self.asked * 1e9), now)
+            self.asked = None
+        return now
 
     def _must_wait(self) -> bool:
         """Whether the pod's claims are not ready; their changes wake the worker."""

@@ -51,7 +51,7 @@ class PodWorker:
     ) -> None:
         self.core = PodCore(pod, record, tools)
         self._containers = Containers(self.core)
-        self._sandbox = Sandbox(self.core, self._containers)
+        self._sandbox = Sandbox(self.core, self._containers, asked)
         self._files = VolumeFiles(self.core)
         self._images = VolumeImages(self.core)
         self._files_placed = True
@@ -105,6 +105,7 @@ class PodWorker:
     def stop(self) -> None:
         """Let go of the pod, which goes on; the agent is ending."""
         self._care.close()
+        self.core.timeline.flush()
         if self.core.shim:
             self.core.shim.close()
 
@@ -294,6 +295,7 @@ class PodWorker:
         """Remove everything: this is where a pod leaves nothing behind."""
         core = self.core
         self._care.close()
+        core.timeline.close()
         await self._images.close()
         run_parent = f"{core.tools.config.run_dir}/pods/{core.uid}"
         await self._sandbox.end()

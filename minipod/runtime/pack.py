@@ -55,8 +55,8 @@ class _Strings:
         return place
 
 
-def pack(launch: Launch) -> bytes:
-    """Return *launch* in wire form.
+def pack(launch: Launch, *, timed: bool = False) -> bytes:
+    """Return *launch* in wire form; *timed*: with its answer come the times of its steps.
 
     Raises:
         ValueError: a string holds a NUL byte.
@@ -77,6 +77,7 @@ def pack(launch: Launch) -> bytes:
     head.stdin_slot, head.stdout_slot, head.stderr_slot = launch.stdio_slots
     head.pause_slot = launch.pause_slot
     head.user_slot = launch.user_slot
+    head.timed = timed
     head.join_pid_ns = launch.join_pid_namespace
     head.keep_stdin = launch.keep_stdin
     head.log_path = strings.add(launch.log_path)

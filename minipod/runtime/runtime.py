@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from minipod.config import HELPER_ENV
 from minipod.errors import MinipodError
@@ -27,13 +29,24 @@ from minipod.runtime.shim import Executables, LaunchFailed, Process, Shim, end_s
 _SHUTDOWN_TIMEOUT = 5.0  # seconds; the pod is killed by then, and the shim has only to reap it
 
 
+class Watch(Protocol):
+    """Is told how long steps take; times are of ``CLOCK_MONOTONIC``, in ns."""
+
+    def step(self, step: s.Step, began: int) -> None:
+        """A host step that began then is over, whether it did what it should or not."""
+
+    def launched(self, launch: s.Launch, marks: Sequence[int]) -> None:
+        """A launch has been answered; *marks* are those of :class:`~minipod.runtime.shim.Process`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose plan runs and where it was written, for the words of a failure."""
+    """Whose plan runs and where it was written, for the words of a failure; and who wants to know its times."""
 
     whose: str
     lines: Mapping[str, int]
     source: str
+    watch: Watch | None = None
 
 
 class Runtime:
@@ -117,9 +130,15 @@ class Runtime:
                 cgroup = self.cgroups.open(launch.into_cgroup)
                 stack.callback(os.close, cgroup)
                 sent.append(cgroup)
+            watch = origin.watch
             try:
-                return await shim.launch(launch, sent)
+                process = await shim.launch(launch, sent, timed=watch is not None)
+                if watch is not None:
+                    watch.launched(launch, process.marks)
+                return process
             except LaunchFailed as error:
+                if watch is not None:
+                    watch.launched(launch, error.marks)
                 raise failure.launch_failed(
                     launch, error, origin.whose, origin.lines, origin.source
                 ) from error
@@ -197,7 +216,8 @@ def _pod_link(step: s.AttachNetwork) -> PodLink:
 
 @contextlib.contextmanager
 def _named(step: s.Step, origin: Origin) -> Iterator[None]:
-    """Turn an OSError of a host step into words; everything else has its words already."""
+    """Turn an OSError of a host step into words; everything else has its words already. Time it."""
+    began = time.monotonic_ns()
     try:
         yield
     except MinipodError:
@@ -206,6 +226,9 @@ def _named(step: s.Step, origin: Origin) -> Iterator[None]:
         raise failure.host_step_failed(
             step, error, origin.whose, origin.lines, origin.source
         ) from error
+    finally:
+        if origin.watch is not None:
+            origin.watch.step(step, began)
 
 
 def _give_to_group(step: s.GiveToGroup) -> None:

@@ -28,6 +28,7 @@ ANSWER_TIMEOUT = 10.0
 _NAME = "minipod-shim"
 _KEPT_PLANS = 16  # of commands: a pod has few probes
 _MESSAGE_SIZE = ffi.sizeof("struct mp_msg")
+_MARKS_SIZE = 8 * lib.MP_MAX_MARKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Process:
         status: the wait status once it has exited.
         started, finished: seconds since the epoch.
         fds: what its plan sent up, in order; owned by the receiver.
+        marks: of a timed launch: when it was asked for, begun, each step over, exec'ed (CLOCK_MONOTONIC, ns).
     """
 
     key: str
@@ -50,6 +52,7 @@ class Process:
     started: float
     finished: float
     fds: tuple[int, ...] = field(default=(), compare=False)
+    marks: tuple[int, ...] = field(default=(), compare=False)
 
 
 class LaunchFailed(Exception):
@@ -59,13 +62,15 @@ class LaunchFailed(Exception):
         step: index in the launch's steps; -1 when the clone was killed, -2 when the shim refused.
         errno: why.
         detail: the element of a list step, or the wait status of a killed clone.
+        marks: of a timed launch, as :class:`Process` has them, until it failed.
     """
 
-    def __init__(self, step: int, errno: int, detail: int) -> None:
+    def __init__(self, step: int, errno: int, detail: int, marks: tuple[int, ...] = ()) -> None:
         super().__init__(f"step {step}: {os.strerror(errno)}")
         self.step = step
         self.errno = errno
         self.detail = detail
+        self.marks = marks
 
 
 class Executables:
@@ -167,23 +172,25 @@ class Shim:
 
     # ---- requests ----
 
-    async def launch(self, launch: Launch, fds: Sequence[int]) -> Process:
+    async def launch(self, launch: Launch, fds: Sequence[int], *, timed: bool = False) -> Process:
         """Launch a plan; *fds* are what ``launch.fds`` names. Returns when the program has been exec'ed.
+
+        With *timed* the answer has marks.
 
         Raises:
             LaunchFailed: a step failed, or the shim refused.
             OSError: the shim is gone.
         """
-        plan = sealed_memfd("plan", self._packed(launch))
+        plan = sealed_memfd("plan", self._packed(launch, timed))
         try:
             return (await self._request("LAUNCH", launch.key, fds=(plan, *fds)))[0]
         finally:
             os.close(plan)
 
-    def _packed(self, launch: Launch) -> bytes:
+    def _packed(self, launch: Launch, timed: bool = False) -> bytes:
         """Return *launch* in wire form; that of a command which is executed again and again is kept."""
         if launch.kind != "EXEC":
-            return pack(launch)
+            return pack(launch, timed=timed)
         kept = self._plans.pop(id(launch.steps), None)
         # An id is used again, so what is kept holds on to its steps. All but the key is in the wire form.
         if kept is None or replace(kept[0], key=launch.key) != launch:
@@ -266,7 +273,7 @@ class Shim:
         while True:
             try:
                 data, ancillary, _, _ = self._sock.recvmsg(
-                    _MESSAGE_SIZE,
+                    _MESSAGE_SIZE + _MARKS_SIZE,
                     socket.CMSG_SPACE(16 * 4),
                     socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
                 )
@@ -274,18 +281,19 @@ class Shim:
                 return
             except OSError:
                 data, ancillary = b"", []
-            if len(data) != _MESSAGE_SIZE:
+            if len(data) < _MESSAGE_SIZE:
                 self.close()
                 return
             fds = array.array("i")
             for level, kind, payload in ancillary:
                 if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                     fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
-            self._handle(ffi.from_buffer("struct mp_msg *", data), tuple(fds))
+            marks = memoryview(data)[_MESSAGE_SIZE : len(data) - len(data) % 8].cast("Q")
+            self._handle(ffi.from_buffer("struct mp_msg *", data), tuple(fds), tuple(marks))
 
-    def _handle(self, message: Any, fds: tuple[int, ...]) -> None:
+    def _handle(self, message: Any, fds: tuple[int, ...], marks: tuple[int, ...]) -> None:
         kind = message.type
-        process = _process(message, fds)
+        process = _process(message, fds, marks)
         if kind == lib.MP_EXITED:
             self.on_exit(process)
             return
@@ -304,7 +312,7 @@ class Shim:
         if kind == lib.MP_LAUNCHED:
             future.set_result([process])
         elif kind == lib.MP_FAILED:
-            future.set_exception(LaunchFailed(message.step, message.status, message.detail))
+            future.set_exception(LaunchFailed(message.step, message.status, message.detail, marks))
         elif kind == lib.MP_ERROR:
             future.set_exception(OSError(message.status, os.strerror(message.status)))
         else:
@@ -314,7 +322,7 @@ class Shim:
 _STATES = {lib.MP_STARTING: "starting", lib.MP_RUNNING: "running", lib.MP_EXITED_STATE: "exited"}
 
 
-def _process(message: Any, fds: tuple[int, ...]) -> Process:
+def _process(message: Any, fds: tuple[int, ...], marks: tuple[int, ...]) -> Process:
     return Process(
         key=ffi.string(message.key).decode(),
         state=_STATES.get(message.state, ""),
@@ -323,6 +331,7 @@ def _process(message: Any, fds: tuple[int, ...]) -> Process:
         started=message.started_ns / 1e9,
         finished=message.finished_ns / 1e9,
         fds=fds,
+        marks=marks,
     )
 
 

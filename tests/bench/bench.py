@@ -28,6 +28,7 @@ from tests.instance import TOP
 
 SETTLE = 0.5  # seconds
 PULL = "pull"  # as a contender: minipod, which pulls and does nothing else
+OTHERS = ("podman", "floor", "untimed", "watched")
 SIZES = {1: "one container", 3: "three containers"}
 
 
@@ -45,6 +46,8 @@ GOALS = (
     Goal("one container, minipod / podman", "minipod/podman 1", 0.50),
     Goal("three containers, minipod / podman", "minipod/podman 3", 0.33),
     Goal("the agent's share of a start", "agent 1", 40, "ms"),
+    Goal("its share, steps timed / not, 1", "agent/untimed agent 1", 1.05),
+    Goal("its share, steps timed / not, 3", "agent/untimed agent 3", 1.05),
     Goal("minipod version", "minipod version", 120, "ms"),
     Goal("200 lines, read, checked, compiled", "manifest", 10, "ms"),
     Goal("1 MiB of nonsense, refused", "hostile", 1000, "ms"),
@@ -76,10 +79,13 @@ class Results:
         figures = {name: statistics.median(values) for name, values in self.samples.items()}
         for size in SIZES:
             own = self.median(f"minipod {size}")
-            for other in ("podman", "floor"):
+            for other in OTHERS:
                 others = self.median(f"{other} {size}")
                 if own is not None and others:
                     figures[f"minipod/{other} {size}"] = own / others
+            timed, untimed = self.median(f"agent {size}"), self.median(f"untimed agent {size}")
+            if timed is not None and untimed:
+                figures[f"agent/untimed agent {size}"] = timed / untimed
         for what in ("time", "cpu"):
             for other in pulls.PULLERS[1:]:
                 if others := self.median(f"pull {what} {other}"):
@@ -105,9 +111,9 @@ def measure_pods(contenders: list[Contender], runs: int, results: Results) -> No
                     continue
                 results.add(f"{contender.name} {size}", took)
                 for name, value in facts.items():
+                    agents = name == "agent" and contender.name == "minipod"
                     results.add(
-                        f"agent {size}" if name == "agent" else f"{contender.name} {name} {size}",
-                        value,
+                        f"agent {size}" if agents else f"{contender.name} {name} {size}", value
                     )
         if sys.stderr.isatty():
             print(f"\rround {number + 1} of {runs} ", end="", file=sys.stderr, flush=True)
@@ -172,9 +178,11 @@ def report(results: Results) -> str:
         for name in CONTENDERS:
             show(name, f"{name} {size}")
         show("the agent's share of minipod's", f"agent {size}")
-        for other in ("podman", "floor"):
+        for other in OTHERS:
             if ratio := figures.get(f"minipod/{other} {size}"):
                 lines.append(f"  {f'minipod / {other}':<34} {ratio:8.2f}")
+        if ratio := figures.get(f"agent/untimed agent {size}"):
+            lines.append(f"  {'the agent, timing steps / not':<34} {ratio:8.2f}")
         show("floor: taking it down again", f"floor teardown {size}")
     lines.append("private memory of a pod, without its containers' own")
     for size, words in SIZES.items():
@@ -253,7 +261,7 @@ def main() -> int:
                 measure_pods(contenders, options.runs, results)
                 measure_manifests(results)
             for contender in contenders:
-                if isinstance(contender, Minipod):
+                if type(contender) is Minipod:
                     measure_command(contender, options.runs, results)
             if PULL in options.names:
                 measure_pulls(Path(scratch), archive, contenders, options.runs, results)

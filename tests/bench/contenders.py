@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,9 +79,11 @@ class Minipod:
     """``minipod run -d``, with the agent up."""
 
     name = "minipod"
+    settings: Mapping[str, str] = {}
+    options: tuple[str, ...] = ()
 
     def __init__(self, scratch: Path, archive: Path) -> None:
-        self.instance = Instance()
+        self.instance = Instance(self.settings)
         script = Path(sys.executable).with_name("minipod")
         self.command = [str(script)] if script.exists() else [sys.executable, "-m", "minipod"]
         # Byte code is written when minipod is installed; where this is set it would be compiled at every start.
@@ -106,7 +108,7 @@ class Minipod:
     def start(self, containers: int, image: str = IMAGE) -> float:
         """See :class:`Contender`."""
         path = self.instance.write("pod.yaml", manifest(containers, image))
-        took = milliseconds(lambda: self.run("run", "-d", path))
+        took = milliseconds(lambda: self.run("run", "-d", *self.options, path))
         statuses = self._pod()["status"].get("containerStatuses", [])
         running = sum("running" in status.get("state", {}) for status in statuses)
         if running != containers:
@@ -135,6 +137,20 @@ class Minipod:
 
     def sweep(self) -> None:
         """See :class:`Contender`."""
+
+
+class Untimed(Minipod):
+    """The same, with an agent that times no step."""
+
+    name = "untimed"
+    settings: Mapping[str, str] = {"MINIPOD_TRACES": "0"}
+
+
+class Watched(Minipod):
+    """The same, with every step shown while it is taken."""
+
+    name = "watched"
+    options = ("--trace",)
 
 
 class Podman:
@@ -297,5 +313,7 @@ class Floor:
 CONTENDERS: dict[str, Callable[[Path, Path], Contender]] = {
     "floor": Floor,
     "minipod": Minipod,
+    "untimed": Untimed,
+    "watched": Watched,
     "podman": Podman,
 }

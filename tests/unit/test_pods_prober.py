@@ -54,7 +54,8 @@ class World:
         self.failed: list[tuple[float, str]] = []
         self.start = asyncio.get_running_loop().time()
         store = SimpleNamespace(event=self._event)
-        tools = cast(Tools, SimpleNamespace(wall=wall, store=store))
+        runtime = SimpleNamespace(facts=SimpleNamespace(boot=""))
+        tools = cast(Tools, SimpleNamespace(wall=wall, store=store, runtime=runtime, traces=0))
         self.core = PodCore(self.pod, PodRecord(containers=[self.record]), tools)
         self.prober = Prober(self.core, self._ask, self._failed)
 

@@ -40,7 +40,7 @@ class FakeShim:
         self.failure: Exception | None = None
         self.held = False
 
-    async def launch(self, launch: s.Launch, fds: Sequence[int]) -> Process:
+    async def launch(self, launch: s.Launch, fds: Sequence[int], *, timed: bool = False) -> Process:
         self.log.append(f"launch {launch.key}")
         self.sent = list(fds)
         for fd in fds:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What shows a pod from inside, as its user sees it: trace, and the others beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.user import Terminal
+from tests.features import requires
+from tests.instance import Instance
+
+pytestmark = requires("root", "namespaces", "overlay", "nft", "veth")
+
+MANIFEST = """\
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: app
+    image: localhost/test:1
+    command: [sleep, "100000"]
+  - name: side
+    image: localhost/test:1
+    command: [sleep, "100000"]
+"""
+
+
+@pytest.fixture(scope="module")
+def web(shared_instance: Instance) -> Iterator[Instance]:
+    """An instance with the pod web, whose start was shown."""
+    path = shared_instance.write("web.yaml", MANIFEST)
+    done = shared_instance.cli("run", "-d", "--trace", path)
+    steps = done.stderr.splitlines()
+    assert done.stdout.startswith("web  10.")
+    assert any(
+        re.fullmatch(r" *\d+\.\d{3} ms +\d+ µs  sandbox +launch +unshare mnt .*", s) for s in steps
+    ), steps
+    for container in ("app", "side"):
+        assert any(f" {container} " in s and "execve sleep 100000" in s for s in steps)
+    yield shared_instance
+    shared_instance.delete("web")
+
+
+def test_trace_as_text(web: Instance) -> None:
+    short = web.cli("trace", "pod/web").stdout.splitlines()
+    assert short[0].startswith("pod default/web: ")
+    assert {"sandbox", "container app", "container side"} <= set(short)
+    assert any(line.startswith("* ") for line in short)
+    assert max(map(len, short)) <= 80 and "\x1b" not in "".join(short)
+    wide = web.cli("trace", "web", "--all", env={"COLUMNS": "200"}).stdout.splitlines()
+    assert len(wide) > 150 and any(len(line) > 80 for line in wide)
+    one = web.cli("trace", "web", "-c", "side").stdout
+    assert "container side" in one and "container app" not in one
+    with Terminal(web, "trace", "web") as terminal:
+        assert terminal.end() == 0
+        assert "\x1b[31m" in terminal.screen
+
+
+def test_trace_as_files(web: Instance, tmp_path: Path) -> None:
+    page = web.cli("trace", "web", "-o", "html").stdout
+    assert page.startswith("<!DOCTYPE html>") and "unshare" in page
+    made = json.loads(web.cli("trace", "web", "-o", "chrome").stdout)
+    assert {e["ph"] for e in made["traceEvents"]} == {"M", "X"}
+    data = json.loads(web.cli("trace", "web", "-o", "json").stdout)
+    assert {start["container"] for start in data["starts"]} == {"", "app", "side"}
+
+
+def test_trace_of_what_is_not_there(web: Instance) -> None:
+    said = web.cli("trace", "nobody", check=False)
+    assert said.returncode and "pod default/nobody not found" in said.stderr
+    said = web.cli("trace", "web", "-c", "x", check=False)
+    assert said.returncode and "no container x\n  hint: there are: app, side" in said.stderr
