@@ -107,7 +107,7 @@ class Reads:
             for data in list(self.matching(call)):
                 await call.event({"type": "ADDED", "object": data})
             while True:
-                change, changed, data = await watch.queue.get()
+                change, changed, data = await watch.next()
                 if changed == kind.name and matches(data):
                     await call.event({"type": change, "object": data})
 
@@ -139,7 +139,8 @@ class Reads:
                                 await call.event({"met": f"{kind.singular}/{name}"})
                         if not open_names:
                             return {"names": names}
-                        await watch.queue.get()
+                        while (await watch.next())[1] != kind.name:
+                            pass
         except TimeoutError:
             which = ", ".join(f"{kind.singular}/{name}" for name in open_names)
             raise MinipodError(

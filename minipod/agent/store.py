@@ -54,11 +54,44 @@ INSERT OR IGNORE INTO counter VALUES ('resourceVersion', 0);
 """
 
 
+Change = tuple[str, str, dict[str, Any]]
+"""``ADDED`` | ``MODIFIED`` | ``DELETED``, kind, object as JSON data."""
+
+MAX_UNREAD = 5000  # changes: what a watcher that is held up may keep of the agent's memory
+
+
 class Watch:
-    """A queue of changes: (``ADDED`` | ``MODIFIED`` | ``DELETED``, kind, object as JSON data)."""
+    """What has changed and was not read yet."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[tuple[str, str, dict[str, Any]]] = asyncio.Queue()
+        self._unread: asyncio.Queue[Change] = asyncio.Queue(MAX_UNREAD)
+        self._lost = False
+
+    def put(self, change: Change) -> None:
+        """Add a change; the first that there is no room for ends the watch."""
+        if self._unread.full():
+            while not self._unread.empty():
+                self._unread.get_nowait()
+            self._lost = True
+        self._unread.put_nowait(change)
+
+    async def next(self) -> Change:
+        """Wait for the next change.
+
+        Raises:
+            MinipodError: too many came that nobody read; as in Kubernetes (``410 Gone``), what is there has to be
+                asked for again.
+        """
+        change = await self._unread.get()
+        if self._lost:
+            raise MinipodError(
+                f"changes were lost: {MAX_UNREAD} came that were not read", "watch again"
+            )
+        return change
+
+    def drain(self) -> list[Change]:
+        """Return what has not been read, without waiting."""
+        return [self._unread.get_nowait() for _ in range(self._unread.qsize())]
 
 
 class Store:
@@ -244,7 +277,7 @@ class Store:
     def tell(self, change: str, kind: str, data: dict[str, Any]) -> None:
         """Tell the watches of a change that is saved."""
         for watch in self._watches:
-            watch.queue.put_nowait((change, kind, data))
+            watch.put((change, kind, data))
 
 
 def _unversioned(data: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ import msgspec
 import pytest
 
 from minipod.agent import store as module
-from minipod.agent.store import EVENT_TTL, Store, Watch
+from minipod.agent.store import EVENT_TTL, MAX_UNREAD, Change, Store, Watch
 from minipod.api import Event, ObjectMeta, Pod
 from minipod.errors import MinipodError
 from minipod.pods.record import ContainerRecord, Ended, PodRecord
@@ -64,11 +65,10 @@ def record(state: str = "waiting") -> PodRecord:
 
 def changes(watch: Watch) -> list[tuple[str, str, str]]:
     """Return what a watch has seen: change, kind, name or reason."""
-    result = []
-    while not watch.queue.empty():
-        change, kind, data = watch.queue.get_nowait()
-        result.append((change, kind, data.get("reason") or data["metadata"]["name"]))
-    return result
+    return [
+        (change, kind, data.get("reason") or data["metadata"]["name"])
+        for change, kind, data in watch.drain()
+    ]
 
 
 # ---- pods ---------------------------------------------------------------------------------------
@@ -181,7 +181,25 @@ def test_watches_see_every_change_in_order(store: Store) -> None:
         assert changes(first) == expected
         assert changes(second) == expected
     store.save(pod("later"), record())
-    assert first.queue.empty()
+    assert first.drain() == []
+
+
+def test_a_watcher_that_does_not_read_loses_its_watch_and_not_the_memory(store: Store) -> None:
+    with store.watch() as held_up, store.watch() as reader:
+        for number in range(2 * MAX_UNREAD + 1):
+            store.tell("MODIFIED", "Pod", {"number": number})
+            assert len(reader.drain()) == 1
+        assert len(held_up.drain()) <= MAX_UNREAD
+        store.tell("MODIFIED", "Pod", {})
+        reader.drain()
+        with pytest.raises(MinipodError, match="changes were lost"):
+            asyncio.run(held_up.next())
+        assert asyncio.run(asyncio.wait_for(_told(store, reader), 10)) == ("ADDED", "Pod", {})
+
+
+async def _told(store: Store, watch: Watch) -> Change:
+    asyncio.get_running_loop().call_soon(store.tell, "ADDED", "Pod", {})
+    return await watch.next()
 
 
 def test_a_watcher_keeps_what_it_was_told(store: Store) -> None:
@@ -190,7 +208,7 @@ def test_a_watcher_keeps_what_it_was_told(store: Store) -> None:
         store.save(one, record())
         one.status.phase = "Running"
         store.save(one, record())
-        phases = [watch.queue.get_nowait()[2].get("status", {}).get("phase") for _ in range(2)]
+        phases = [data.get("status", {}).get("phase") for _, _, data in watch.drain()]
     assert phases == [None, "Running"]
 
 
