@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain, islice
 from typing import Any
 
 from minipod.agent.server import Call, Handler
@@ -140,8 +141,11 @@ class _LogSender:
                 ) from error
 
     def _select(self, lines: Iterator[logs.Line]) -> Iterator[logs.Line]:
+        """Return what of a log is to be sent. Takes long, because much is read before the first line: for a thread."""
         recent = (line for line in lines if not self._since or logs.epoch(line.time) >= self._since)
-        return recent if self._tail is None else iter(logs.last(recent, self._tail))
+        if self._tail is not None:
+            return iter(logs.last(recent, self._tail))
+        return chain(tuple(islice(recent, 1)), recent)
 
     def _path(self, name: str, attempt: int) -> str:
         return f"{self._worker.log_dir}/{name}/{attempt}.log"
@@ -175,7 +179,6 @@ class _LogSender:
                 f"container {name} of pod {self._worker.name} has not started yet",
                 f"see minipod describe pod {self._worker.pod.metadata.name}",
             )
-        # In a thread: to find the last lines, all are read.
         lines = await asyncio.to_thread(self._select, logs.read(self._path(name, attempt)))
         for line in lines:
             await self._line(name, line)

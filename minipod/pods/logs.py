@@ -176,14 +176,14 @@ class Follower:
 async def follow(
     path: str, skip: Callable[[Iterator[Line]], Iterable[Line]], ended: asyncio.Event
 ) -> AsyncGenerator[Line, None]:
-    """Yield a log's lines: what *skip* leaves of those that are there, then new ones until *ended* is set.
+    """Yield a log's lines: what *skip*, called in a thread, leaves of those there, then new ones until *ended* is set.
 
     All that was written before *ended* was set is yielded.
     """
     follower = Follower(path)
     waiters: set[asyncio.Future[object]] = set()
     try:
-        for line in skip(follower.available()):
+        for line in await asyncio.to_thread(skip, follower.available()):
             yield line
         while True:
             over = ended.is_set()

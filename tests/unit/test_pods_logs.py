@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -316,6 +317,20 @@ async def test_follow_from_the_last_lines_on(log: Path) -> None:
     ended.set()
     found = [one async for one in follow(str(log), lambda lines: last(lines, 1), ended)]
     assert texts(found) == ["c"]
+
+
+async def test_a_long_log_is_skipped_without_the_loop(log: Path) -> None:
+    write(log, "a", "b")
+    ended, others = asyncio.Event(), threading.Event()
+    ended.set()
+
+    def skip(lines: Iterator[Line]) -> list[Line]:
+        assert others.wait(30), "nobody else had a turn"
+        return last(lines, 1)
+
+    asyncio.get_running_loop().call_later(0.01, others.set)
+    found = [one async for one in follow(str(log), skip, ended)]
+    assert texts(found) == ["b"]
 
 
 async def test_follow_over_rotations(log: Path) -> None:
