@@ -58,38 +58,55 @@ def epoch(time: str) -> float:
     return instant.timestamp()
 
 
-def _files(path: str) -> list[str]:
-    """Return the log at *path* and its rotated parts, oldest first."""
-    rotated = []
-    number = 1
-    while os.path.exists(f"{path}.{number}"):
-        rotated.append(f"{path}.{number}")
+def _parts(path: str) -> list[BinaryIO]:
+    """Open the log at *path* and its rotated parts, newest first, while they may be moved on.
+
+    What is moved goes the way that we go, so that it is met, perhaps twice; and leaves a gap for a moment.
+    """
+    found: dict[tuple[int, int], BinaryIO] = {}
+    number = gaps = 0
+    while gaps < 2:
+        try:
+            file = open(f"{path}.{number}" if number else path, "rb")  # noqa: SIM115 - the caller's to close
+        except FileNotFoundError:
+            gaps += 1
+        else:
+            gaps = 0
+            if earlier := found.pop(_identity(file), None):
+                earlier.close()  # moved on meanwhile: its place is behind those seen since
+            found[_identity(file)] = file
         number += 1
-    return [*reversed(rotated), path]
+    return list(found.values())
+
+
+def _identity(file: BinaryIO) -> tuple[int, int]:
+    stat = os.fstat(file.fileno())
+    return stat.st_dev, stat.st_ino
 
 
 def read(path: str) -> Iterator[Line]:
     """Yield the lines of a log that is there now, rotated parts first."""
-    for file in _files(path):
-        with contextlib.suppress(FileNotFoundError), open(file, "rb") as log:
-            for raw in log:
-                if line := parse_line(raw):
-                    yield line
+    with contextlib.ExitStack() as stack:
+        for log in [stack.enter_context(part) for part in reversed(_parts(path))]:
+            yield from _lines(log)
 
 
 def tail(path: str, size: int) -> Iterator[Line]:
     """Yield the lines in about the last *size* bytes of a log that is there now, over its newest rotation."""
-    for file in _files(path)[-2:]:
-        with contextlib.suppress(FileNotFoundError), open(file, "rb") as log:
+    with contextlib.ExitStack() as stack:
+        parts = [stack.enter_context(part) for part in _parts(path)]
+        for log in reversed(parts[:2]):
             end = log.seek(0, os.SEEK_END)
             if end > size:
                 log.seek(end - size)
                 log.readline()  # the first is cut
             else:
                 log.seek(0)
-            for raw in log:
-                if line := parse_line(raw):
-                    yield line
+            yield from _lines(log)
+
+
+def _lines(log: BinaryIO) -> Iterator[Line]:
+    return (line for raw in log if (line := parse_line(raw)))
 
 
 def last(lines: Iterator[Line], count: int) -> list[Line]:
@@ -152,20 +169,18 @@ class Follower:
 
     def _newer(self) -> BinaryIO | None:
         """Open the file that came after ours; None when ours is the newest. Of several, none is passed over."""
-        ours = os.fstat(self._file.fileno())
-        newer: BinaryIO | None = None
-        for path in reversed(_files(self._path)):
-            try:
-                file = open(path, "rb")  # noqa: SIM115 - one of them becomes ours
-            except FileNotFoundError:  # it is just being rotated
-                continue
-            if os.path.samestat(os.fstat(file.fileno()), ours):
+        ours = _identity(self._file)
+        newer: BinaryIO | None = None  # when ours was dropped meanwhile, the oldest that is left
+        reached = False
+        for file in _parts(self._path):
+            reached = reached or _identity(file) == ours
+            if reached:
                 file.close()
-                return newer
+                continue
             if newer:
                 newer.close()
             newer = file
-        return newer  # ours was dropped meanwhile: go on with the oldest that is left
+        return newer
 
     async def grown(self) -> None:
         """Wait until the directory of the log changes."""
