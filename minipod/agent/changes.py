@@ -37,6 +37,9 @@ from minipod.suffix import generated
 
 Json = dict[str, Any]
 
+_USERS_FIRST = {"Pod": 0, "PersistentVolumeClaim": 2, "PersistentVolume": 3}
+"""What is deleted when: a claim goes after its pods, a volume after its claim; all else is between."""
+
 
 def read_documents(
     call: Call, tools: Tools, *, is_there: Callable[[Pod], object] = lambda pod: None
@@ -278,7 +281,7 @@ class Changes:
             end()
 
     def _to_delete(self, call: Call) -> Iterator[tuple[str, str, str]]:
-        """Yield kind, namespace and name of what a request means; pods first, they use the others."""
+        """Yield kind, namespace and name of what a request means, in the order of waiting."""
         request = call.request
         if request.get("manifest") is not None:
             documents = load_manifests(
@@ -287,7 +290,7 @@ class Changes:
                 default_namespace=call.text("namespace", "default"),
             )
             found = [document.object for document in documents]
-            for each in sorted(found, key=lambda each: each.kind != "Pod"):
+            for each in sorted(found, key=lambda each: _USERS_FIRST.get(each.kind, 1)):
                 yield each.kind, each.metadata.namespace, each.metadata.name
             return
         kind = plural(call.text("kind", "pods"))

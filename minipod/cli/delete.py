@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,11 +12,13 @@ from minipod.cli.options import (
     SETTINGS,
     Namespace,
     Selector,
-    Session,
     complete_targets,
     session,
     verb,
 )
+
+if TYPE_CHECKING:
+    from minipod.cli.client import Call
 
 app = typer.Typer(**SETTINGS)
 
@@ -66,7 +68,10 @@ def delete(
 
     What is not there is an error at the end; the others go all the same.
     """
+    from contextlib import ExitStack
+
     from minipod.cli.args import LASTING_KINDS, parse_groups, read_manifest
+    from minipod.cli.client import call
     from minipod.errors import MinipodError, NotFound, UsageError
 
     if not targets and not filename:
@@ -97,31 +102,31 @@ def delete(
             request | {"kind": "pods", "manifest": text, "source": source} for text, source in texts
         ]
     deleted, missing = [], None
-    for one in wanted:
-        try:
-            deleted.append(_delete(where, one, force=force))
-        except MinipodError as error:
-            if error.reason != NotFound.reason:
-                raise
-            missing = error
+    with ExitStack() as stack:
+        # All are asked for before any is waited for: a volume goes only after the claim that another request names.
+        for answer in [stack.enter_context(call(where.config, one)) for one in wanted]:
+            try:
+                deleted.append(_said(answer, force=force))
+            except MinipodError as error:
+                if error.reason != NotFound.reason:
+                    raise
+                missing = error
     if missing:
         raise missing
     if not any(deleted) and not ignore_not_found:
         print("No resources found.", file=sys.stderr)
 
 
-def _delete(where: Session, request: dict[str, Any], *, force: bool) -> bool:
-    """Delete what a request means, say what is deleted, and return whether anything was."""
-    from minipod.cli.client import call
+def _said(answer: Call, *, force: bool) -> bool:
+    """Say what is deleted as it goes, and return whether anything was."""
     from minipod.cli.output import say
 
     deleted = False
-    with call(where.config, request) as answer:
-        for event in answer:
-            kind, _, name = event["deleted"].partition("/")
-            say(f'{kind} "{name}" {"force deleted" if force else "deleted"}')
-            sys.stdout.flush()
-            deleted = True
+    for event in answer:
+        kind, _, name = event["deleted"].partition("/")
+        say(f'{kind} "{name}" {"force deleted" if force else "deleted"}')
+        sys.stdout.flush()
+        deleted = True
     return deleted
 
 

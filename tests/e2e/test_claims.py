@@ -194,6 +194,24 @@ def test_a_claim_in_use_is_kept(here: Instance) -> None:
     assert output == b'persistentvolumeclaim "c" deleted\n'
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["one file", "a file each"])
+def test_a_volume_is_named_before_who_uses_it(here: Instance, together: bool) -> None:
+    """As the files of tutorials do; each is deleted when it can be, and nothing waits for what comes after it."""
+    made = [
+        volume(hostPath={"path": str(here.base)}, storageClassName="s"),
+        claim(storageClassName="s", volumeName="v"),
+        pod("p", "sleep 1000"),
+    ]
+    apply(here, *made)
+    here.wait("p", "condition=Ready")
+    texts = ["\n---\n".join(map(json.dumps, made))] if together else list(map(json.dumps, made))
+    files = [here.write(f"{i}.json", text) for i, text in enumerate(texts)]
+    options = [word for file in files for word in ("-f", file)]
+    done = here.cli("delete", *options)
+    deleted = {'pod "p"', 'persistentvolumeclaim "c"', 'persistentvolume "v"'}
+    assert set(done.stdout.splitlines()) == {f"{each} deleted" for each in deleted}
+
+
 def test_a_pod_waits_for_its_claim(here: Instance) -> None:
     apply(here, pod("early", "ls /data"))
     words = 'persistentvolumeclaim "c" not found'
