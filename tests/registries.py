@@ -98,11 +98,14 @@ class Registry:
 
 @contextlib.contextmanager
 def debian_registry(
-    directory: Path, *, tls: bool = False, users: bool = False
+    directory: Path, *, tls: bool = False, users: bool = False, port: int = 0
 ) -> Iterator[Registry]:
-    """Run Debian's registry with its data in *directory*; with TLS or with one user where asked for."""
+    """Run Debian's registry with its data in *directory*; with TLS or with one user where asked for.
+
+    Without a *port* it takes one that is free.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
+    port = port or free_port()
     config: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "warn"},
@@ -147,7 +150,8 @@ def make_certificate(directory: Path) -> Path:
     return path
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody has, right now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

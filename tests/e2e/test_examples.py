@@ -4,6 +4,8 @@
 Their comments say what is to come: ``# expect: TEXT``, a part of the output; ``# exit: N``, the exit code of
 ``minipod run`` (0); ``# detached``, for pods that do not end: their logs are read instead, and what ``# fetch:
 PORT/PATH`` names; ``# needs: FEATURE``, what the machine must have (tests/features.py).
+
+Those in ``examples/registry`` have images of Docker Hub; here a registry of the tests stands for it, as a mirror.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import pytest
 from tests import features
 from tests.instance import TOP, Instance, Json
 
-EXAMPLES = sorted((TOP / "examples").glob("*.yaml"))
+REGISTRY = TOP / "examples/registry"
+EXAMPLES = sorted((TOP / "examples").glob("*.yaml")) + sorted(REGISTRY.glob("*.yaml"))
 PATIENCE = 60.0
 
 
@@ -54,10 +57,13 @@ def test_every_example_says_what_to_expect(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples(path: Path, instance: Instance) -> None:
+def test_examples(path: Path, request: pytest.FixtureRequest) -> None:
     text = path.read_text()
     if reason := features.missing(*said(text, "needs")):
         pytest.skip(reason)
+    instance: Instance = request.getfixturevalue(
+        "hub_instance" if path.parent == REGISTRY else "instance"
+    )
     expected = said(text, "expect")
     code = int((said(text, "exit") or ["0"])[0])
     if "# detached\n" not in text:
