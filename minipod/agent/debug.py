@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from minipod.agent.server import Call, Handler
-from minipod.api import load_ephemeral, member
+from minipod.api import defaulted, load_ephemeral, member
 from minipod.errors import MinipodError, UsageError
 from minipod.plan import process_key
 from minipod.plan.command import argv
@@ -56,6 +56,8 @@ class Debug:
             raise UsageError("an attach needs two pipes")
         record, _, _, shim = worker.running(call.request.get("container"))
         container = member(worker.pod, record.name).container
+        if not call.request.get("container"):
+            await call.note(defaulted(worker.pod))
         wants_stdin = bool(call.request.get("stdin"))
         if wants_stdin and not container.stdin:
             raise UsageError(
@@ -88,6 +90,8 @@ class Debug:
         """
         worker = self._manager.worker(call.text("namespace", "default"), call.text("pod"))
         record, run, context, shim = worker.running(call.request.get("container"))
+        if not call.request.get("container"):
+            await call.note(defaulted(worker.pod))
         user = {
             "uid": context.outside(run.uid),
             "gid": context.outside(run.gid),

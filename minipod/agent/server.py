@@ -45,6 +45,11 @@ class Call:
         """Send an intermediate line, with *fds* if any."""
         await self._send({"event": data}, fds)
 
+    async def note(self, words: str) -> None:
+        """Send *words* for the user to read, unless they are none."""
+        if words:
+            await self.event({"note": words})
+
     async def finish(self, kind: str, data: dict[str, Any]) -> None:
         """Send the last line."""
         await self._send({kind: data})

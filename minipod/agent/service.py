@@ -52,8 +52,8 @@ class Service:
         else:
             chosen = [member(worker.pod, wanted).name if wanted else default_container(worker.pod)]
         sender = _LogSender(call, worker)
-        if not (wanted or call.request.get("allContainers")) and (note := defaulted(worker.pod)):
-            await call.event({"note": note})
+        if not (wanted or call.request.get("allContainers")):
+            await call.note(defaulted(worker.pod))
         if call.request.get("follow") and not call.request.get("previous"):
             await asyncio.gather(*(sender.follow(name) for name in chosen))
         else:
@@ -78,6 +78,8 @@ class Service:
         if not tty and len(call.fds) != 3:
             raise UsageError("an exec without a terminal needs three streams")
         record, run, context, shim = worker.running(request.get("container"))
+        if not request.get("container"):
+            await call.note(defaulted(worker.pod))
         container = member(worker.pod, record.name).container
         rows, columns = request.get("size") or (0, 0)
         number, ended = worker.next_exec()

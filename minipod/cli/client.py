@@ -86,6 +86,8 @@ class Call:
     def receive(self) -> list[Json]:
         """Wait for data and return the events that it completes; sets :attr:`done` at the end.
 
+        Notes for the user are no events: they are shown.
+
         Raises:
             MinipodError: the agent's error, or it went away.
         """
@@ -112,7 +114,10 @@ class Call:
             if "done" in message:
                 self.done = message["done"] or {}
                 break
-            events.append(message["event"])
+            if note := message["event"].get("note"):
+                _show(note)
+            else:
+                events.append(message["event"])
         return events
 
     def _recv(self) -> bytes:
@@ -137,6 +142,12 @@ class Call:
             pass
         assert self.done is not None
         return self.done
+
+
+def _show(note: str) -> None:
+    from minipod.cli.output import escape
+
+    print(escape(note), file=sys.stderr)
 
 
 def call(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
@@ -54,7 +53,6 @@ def logs(
     from minipod.cli.args import parse_duration, pod_name
     from minipod.cli.client import call
     from minipod.cli.loglines import LogWriter
-    from minipod.cli.output import escape
     from minipod.errors import UsageError
 
     if since and since_time:
@@ -87,8 +85,5 @@ def logs(
     with call(where.config, request) as answer:
         while answer.done is None:
             for event in answer.receive():
-                if "log" in event:
-                    writer.write(event["log"])
-                else:
-                    print(escape(event["note"]), file=sys.stderr)
+                writer.write(event["log"])
             writer.flush()

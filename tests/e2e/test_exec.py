@@ -19,13 +19,13 @@ def pods(shared_instance: Instance) -> Instance:
 
 
 def test_streams_stay_apart(pods: Instance) -> None:
-    done = pods.cli("exec", "web", "--", "sh", "-c", "echo out; echo err >&2")
+    done = pods.cli("exec", "web", "-c", "c0", "--", "sh", "-c", "echo out; echo err >&2")
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
 
 
 @pytest.mark.parametrize("code", [0, 1, 42, 255])
 def test_exit_code_is_the_commands(pods: Instance, code: int) -> None:
-    done = pods.cli("exec", "web", "--", "sh", "-c", f"exit {code}", check=False)
+    done = pods.cli("exec", "web", "-c", "c0", "--", "sh", "-c", f"exit {code}", check=False)
     assert (done.returncode, done.stderr) == (code, "")
 
 
@@ -44,15 +44,27 @@ def test_standard_input_is_passed_on_when_asked_for(pods: Instance) -> None:
 def test_in_the_named_container(pods: Instance) -> None:
     pods.cli("exec", "web", "-c", "side", "--", "touch", "/only-here")
     assert pods.cli("exec", "web", "-c", "side", "--", "ls", "/only-here").returncode == 0
-    assert pods.cli("exec", "web", "--", "ls", "/only-here", check=False).returncode == 1
+    assert (
+        pods.cli("exec", "web", "-c", "c0", "--", "ls", "/only-here", check=False).returncode == 1
+    )
+
+
+def test_which_container_is_meant_when_none_is_named_is_told(pods: Instance) -> None:
+    done = pods.cli("exec", "web", "--", "echo", "out")
+    assert (done.stdout, done.stderr) == ("out\n", 'Defaulted container "c0" out of: c0, side\n')
 
 
 def test_options_behind_the_dashes_are_the_commands(pods: Instance) -> None:
-    assert pods.cli("exec", "web", "--", "echo", "-n", "--help", "-c").stdout == "--help -c"
+    assert (
+        pods.cli("exec", "web", "-c", "c0", "--", "echo", "-n", "--help", "-c").stdout
+        == "--help -c"
+    )
 
 
 def test_interrupt_ends_the_command(pods: Instance) -> None:
-    with Running(pods, "exec", "web", "--", "sh", "-c", "echo $$; exec sleep 4242") as run:
+    with Running(
+        pods, "exec", "web", "-c", "c0", "--", "sh", "-c", "echo $$; exec sleep 4242"
+    ) as run:
         run.until_out("\n")
         run.signal()
         assert run.end() == 130, run.err
@@ -90,7 +102,7 @@ def test_keys_reach_the_command_on_a_terminal(pods: Instance) -> None:
 
 
 def test_without_a_terminal_of_our_own_there_is_none(pods: Instance) -> None:
-    done = pods.cli("exec", "-it", "web", "--", "sh", "-c", "tty; cat", input="typed")
+    done = pods.cli("exec", "-it", "web", "-c", "c0", "--", "sh", "-c", "tty; cat", input="typed")
     assert done.stdout == "not a tty\ntyped"
     assert done.stderr == "Unable to use a TTY - input is not a terminal\n"
 
