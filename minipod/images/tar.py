@@ -16,6 +16,7 @@ from minipod.images.bounds import BadImage
 
 BLOCK = 512
 MAX_PAX = 1 << 20
+_MAX_EXTENSIONS = 16
 MAX_NAME = 4095  # PATH_MAX without its NUL
 
 REGULAR = "regular"
@@ -92,8 +93,13 @@ def read_tar(blocks: Blocks) -> Iterator[Entry]:
     """
     pax: dict[bytes, bytes] = {}
     names: dict[int, bytes] = {}
+    extensions = 0
     while header := _next_header(blocks):
         flag = header[156]
+        extensions += 1
+        if extensions > _MAX_EXTENSIONS + 1:
+            # Nobody counts them as entries.
+            raise BadImage(f"tar has more than {_MAX_EXTENSIONS} extension headers in a row")
         if flag in (_PAX, _PAX_GLOBAL):
             records = _pax_records(_extension(blocks, header))
             if flag == _PAX:
@@ -105,7 +111,7 @@ def read_tar(blocks: Blocks) -> Iterator[Entry]:
             names[flag] = _extension(blocks, header).split(b"\0", 1)[0]
             continue
         entry = _entry(header, pax, names)
-        pax, names = {}, {}
+        pax, names, extensions = {}, {}, 0
         yield entry
         blocks.skip(-entry.size % BLOCK)
     if pax or names:
