@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -176,6 +177,8 @@ def confine(*, network: bool = False) -> None:
     prctl.cap_permitted.limit(
         *(getattr(prctl, f"CAP_{name.upper()}") for name in KEPT_CAPABILITIES)
     )
+    # What nobody waits for any more ends; the next agent sweeps it away.
+    prctl.set_pdeathsig(signal.SIGKILL)
 
 
 def _write(output: BinaryIO, message: dict[str, Any]) -> None:
