@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
+import os
 import signal
+import stat
 import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ import pytest
 from minipod.images import builder
 from minipod.images.builder import BuiltImage, File
 from tests.conftest import Images
+from tests.e2e.test_errors import kill_agent
 from tests.e2e.user import check_error, create, manifest, pod, shell
 from tests.instance import Instance
 from tests.registries import (
@@ -30,6 +34,7 @@ from tests.registries import (
     Seen,
     debian_registry,
     fake_registry,
+    send,
     token,
 )
 
@@ -214,21 +219,89 @@ def test_two_pulls_at_once_do_the_work_once(
 def test_ctrl_c_leaves_the_store_as_it_was(
     instance: Instance, fake: FakeRegistry, app: BuiltImage
 ) -> None:
-    before = instance.cli("image", "ls", "-o", "json").stdout
+    before = stored(instance)
     asked, go = hold(fake, app)
     process = instance.start("image", "pull", f"{fake.host}/team/app:1", stderr=subprocess.PIPE)
     assert asked.wait(60)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    store = Path(instance.config.root_dir, "images")
-    deadline = time.monotonic() + 30
-    while any((store / "tmp").iterdir()):
-        assert time.monotonic() < deadline, "something is left of it"
-        time.sleep(0.05)
-    assert instance.cli("image", "ls", "-o", "json").stdout == before
+    until(lambda: stored(instance) == before)
     go.set()
     assert instance.cli("image", "pull", f"{fake.host}/team/app:1").stdout.startswith("pulled ")
+
+
+def stored(instance: Instance) -> dict[str, tuple[object, ...]]:
+    """Return all files of the store, with what changes when they do."""
+    store = Path(instance.config.root_dir, "images")
+    found: dict[str, tuple[object, ...]] = {}
+    for path in store.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            info = path.lstat()
+            mode, size = info.st_mode, info.st_size
+            same = (mode, size, info.st_mtime_ns) if not stat.S_ISDIR(mode) else (mode,)
+            found[str(path.relative_to(store))] = same
+    return found
+
+
+def until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until *holds*."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come to that"
+        time.sleep(0.05)
+
+
+def loaders(instance: Instance) -> list[int]:
+    """Return the pids of the instance's loaders."""
+    return [p.pid for p in instance.processes() if p.comm == "minipod-loader"]
+
+
+def test_the_agent_is_killed_while_it_pulls(
+    instance: Instance, fake: FakeRegistry, app: BuiltImage
+) -> None:
+    before = stored(instance)
+    asked, go = hold(fake, app)
+    process = instance.start("image", "pull", f"{fake.host}/team/app:1", stderr=subprocess.PIPE)
+    assert asked.wait(60)
+    assert len(loaders(instance)) == 1
+    kill_agent(instance)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    until(lambda: not loaders(instance))  # though the registry is silent
+    assert stored(instance) != before
+    instance.cli("get", "pods")  # starts an agent, which finds what is left
+    assert stored(instance) == before
+    go.set()
+    assert instance.cli("image", "pull", f"{fake.host}/team/app:1").stdout.startswith("pulled ")
+
+
+def test_the_loader_is_killed(instance: Instance, fake: FakeRegistry, app: BuiltImage) -> None:
+    before = stored(instance)
+    asked, go = hold(fake, app)
+    reference = f"{fake.host}/team/app:1"
+    process = instance.start("image", "pull", reference, stderr=subprocess.PIPE)
+    assert asked.wait(60)
+    instance.create("comes", {"name": "c", "image": reference})
+    instance.until("comes", lambda _: events(instance, "comes", "Pulling") != [])
+    (pid,) = loaders(instance)
+    os.kill(pid, signal.SIGKILL)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"the image loader ended early" in said
+    until(lambda: stored(instance) == before)
+    go.set()
+    instance.until("comes", lambda it: it["status"]["phase"] == "Succeeded", timeout=60)
+
+
+def test_too_many_requests_are_explained(instance: Instance, fake: FakeRegistry) -> None:
+    def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
+        said = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit"}]}'
+        return send(handler, 429, said, {"Retry-After": "3600"})
+
+    fake.respond = respond
+    done = instance.cli("image", "pull", f"{fake.host}/team/app:1", check=False)
+    check_error(done, 1, "limits how often images are pulled", "wait 3600 seconds, log in to it")
+    assert "pull rate limit" in done.stderr and "mirror" in done.stderr
 
 
 def test_a_pod_that_is_deleted_does_not_pull_on(
