@@ -328,7 +328,7 @@ def test_a_blob_that_is_not_what_it_should_be(
         fake.blobs[digest] = change(builder.build_image([layer]).blobs[digest])
         honest(handler, seen)  # type: ignore[arg-type]
 
-    fake.answer = lie  # type: ignore[method-assign, assignment]
+    fake.answer = lie  # type: ignore[method-assign]
     with pytest.raises(MinipodError, match=why):
         pull(layer)
 
