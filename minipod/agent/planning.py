@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
+import msgspec
+
 from minipod.agent.changes import read_documents
 from minipod.agent.server import Call, Handler
-from minipod.api import Document, Pod, StoredObject, members
-from minipod.plan import compile_container, compile_sandbox
+from minipod.api import Document, EphemeralContainer, Pod, StoredObject, member, members
+from minipod.plan import compile_container, compile_sandbox, process_key
 from minipod.plan.context import ContainerContext, Demand, PodContext, Users
 from minipod.plan.resources import allocatable
 from minipod.plan.steps import Step
@@ -38,6 +40,7 @@ class Identity:
         sandbox: the number of its sandbox.
         attempts: the number of the run of each container; 0 of those that are not named.
         first_id: the first of the host's ids of its user namespace, if it has one.
+        images: the ids of the images that containers run; of others, what their references mean.
         demand: what all pods ask for together; this one alone when it is not known.
     """
 
@@ -46,6 +49,7 @@ class Identity:
     first_id: int
     sandbox: int = 0
     attempts: Mapping[str, int] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
     demand: Demand | None = None
 
 
@@ -63,13 +67,14 @@ class Planning:
     async def plan(self, call: Call) -> dict[str, Any]:
         """Return the plans of a manifest's pods, or of the pod that ``pod`` names.
 
-        With ``like`` a manifest's pods get uid, address and numbers of that pod.
+        With ``like`` they get uid, address and numbers of that pod.
         """
         space = call.text("namespace", "default")
-        if call.request.get("pod"):
-            return {"plans": [self._of_pod(self._manager.worker(space, call.text("pod")))]}
-        like = call.text("like", "")
-        whose = self._identity(self._manager.worker(space, like)) if like else self._example()
+        like, name = call.text("like", ""), call.text("pod", "")
+        owner = self._manager.worker(space, like or name) if like or name else None
+        whose = self._identity(owner) if owner else self._example()
+        if name:
+            return {"plans": [self._of_pod(self._manager.worker(space, name), whose)]}
         documents = read_documents(call, self._tools)
         objects = _Planned(documents, self._tools.objects)
         return {
@@ -88,13 +93,19 @@ class Planning:
         pod.metadata.name = pod.metadata.name or pod.metadata.generate_name or ""
         return self._document(pod, document.source, document.lines, whose, objects, running=False)
 
-    def _of_pod(self, worker: PodWorker) -> dict[str, Any]:
-        pod, record = worker.core.with_resources(), worker.record
+    def _of_pod(self, worker: PodWorker, whose: Identity) -> dict[str, Any]:
+        core, record = worker.core, worker.record
+        pod = msgspec.structs.replace(
+            core.with_resources(),
+            metadata=msgspec.structs.replace(core.pod.metadata, uid=whose.uid),
+        )
+        # What it runs: its image's tag may mean another one by now.
+        images = {each.name: each.image_id for each in record.containers if each.image_id}
         return self._document(
             pod,
             record.source,
             record.lines,
-            self._identity(worker),
+            replace(whose, images=images),
             self._tools.objects,
             running=True,
         )
@@ -141,7 +152,7 @@ class Planning:
             users.first if users else example.first_id,
             max(0, record.sandbox),
             {each.name: max(0, each.attempt) for each in record.containers},
-            tools.demands.total(),
+            demand=tools.demands.total(),
         )
 
     def _context(self, pod: Pod, whose: Identity) -> PodContext:
@@ -165,8 +176,9 @@ class Planning:
     ) -> tuple[str, ContainerContext]:
         """Return what a container's image is called, and the decisions about its run."""
         tools, runtime = self._tools, self._tools.runtime
-        container = next(each.container for each in members(pod) if each.name == name)
-        image = resolve.find_image(tools.images, container)
+        container = member(pod, name).container
+        known = tools.images.get(whose.images[name]) if name in whose.images else None
+        image = known or resolve.find_image(tools.images, container)
         address = context.link.address if context.link else runtime.network.host_ip()
         sources = environment.Sources(
             objects=objects,
@@ -176,7 +188,9 @@ class Planning:
         env = environment.planned_env(pod, container, sources)
         attempt = whose.attempts.get(name, 0)
         run = resolve.container_context(pod, container, image, attempt, tools.filters, env)
-        return image.reference or image.digest, run
+        if isinstance(container, EphemeralContainer) and (of := container.target_container_name):
+            run = replace(run, target=process_key(of, whose.attempts.get(of, 0)))
+        return container.image or image.reference or image.digest, run
 
 
 class _Planned:

@@ -16,16 +16,17 @@ Json = dict[str, Any]
 
 def complete_pod_targets(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete ``pod/NAME``; what is a file, the shell knows."""
-    if not incomplete.startswith("pod"):
+    if not ("pod/".startswith(incomplete) or incomplete.startswith("pod/")):
         return []
-    prefix = incomplete if incomplete.startswith("pod/") else "pod/"
-    return complete_pods(ctx, prefix)
+    return complete_pods(ctx, "pod/")
 
 
 @verb(
     app,
     "minipod plan pod.yaml",
     "minipod plan pod/web",
+    "minipod plan pod.yaml --diff pod/web",
+    "minipod plan new.yaml --diff old.yaml",
     "minipod plan pod.yaml -o json | jq '.items[].steps[] | select(.actor == \"pause\") | .step'",
     "minipod plan - < pod.yaml",
 )
@@ -42,6 +43,15 @@ def plan(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FORMAT", help="json, or yaml, for tools.")
     ] = "",
+    diff: Annotated[
+        str,
+        typer.Option(
+            "--diff",
+            metavar="OTHER",
+            help="Show what is other than in OTHER, a manifest or pod/NAME. Exit code: 1 when something is.",
+            autocompletion=complete_pod_targets,
+        ),
+    ] = "",
     namespace: Namespace = None,
 ) -> None:
     """Show every step that running a manifest takes; take none.
@@ -51,6 +61,8 @@ def plan(
     from minipod.cli.output import check_format, dump
 
     form = check_format(output, ("json", "yaml", "jsonpath=…"))
+    if diff:
+        raise typer.Exit(_differences(session(ctx), diff, file, namespace, form))
     plans = ask(session(ctx), file, namespace)
     if form:
         dump(plan_list(plans), form)
@@ -70,7 +82,7 @@ def pod_name(target: str) -> str:
 
 
 def ask(where: Session, target: str, namespace: str | None, like: str = "") -> list[Json]:
-    """Return the plans of a manifest or of a pod; *like* names a pod whose uid and address a manifest's take."""
+    """Return the plans of a manifest or of a pod; *like* names a pod whose uid, address and numbers are taken."""
     from minipod.cli.args import read_manifest
     from minipod.cli.client import call
 
@@ -79,10 +91,40 @@ def ask(where: Session, target: str, namespace: str | None, like: str = "") -> l
         request["pod"] = name
     else:
         request["manifest"], request["source"] = read_manifest(target)
-        request["like"] = like
+    request["like"] = like
     with call(where.config, request) as answer:
         found: list[Json] = answer.finish().get("plans", [])
         return found
+
+
+def _differences(where: Session, old: str, new: str, namespace: str | None, form: str) -> int:
+    """Print what differs from *old* to *new*, and return the exit code: as ``diff(1)``, 2 is trouble."""
+    import sys
+
+    from minipod.cli.output import dump, painter
+    from minipod.cli.plandiff import compare, render
+    from minipod.errors import MinipodError, UsageError
+
+    if old == new == "-":
+        raise UsageError("standard input can be one of the two only", "name a file")
+    # What a pod gets when it is made is no difference: the other one is planned as if it had got that.
+    like = pod_name(old) or pod_name(new)
+    try:
+        found = compare(ask(where, old, namespace, like), ask(where, new, namespace, like))
+    except MinipodError as error:
+        error.exit_code = 2
+        raise
+    if form:
+        same = not any(each["changes"] for each in found)
+        dump(
+            {"apiVersion": "minipod.dev/v1", "kind": "PlanDiff", "same": same, "items": found}, form
+        )
+    else:
+        paint = painter(sys.stdout)
+        for each in found:
+            for line in render(each, paint):
+                print(line)
+    return int(any(each["changes"] for each in found))
 
 
 def _show(plans: list[Json]) -> None:

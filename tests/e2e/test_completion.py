@@ -73,6 +73,8 @@ def complete_bash(instance: Instance, line: str) -> list[str]:
         ("minipod de", ["describe", "debug", "delete"]),
         ("minipod get po", ["pods", "pod/alpha", "pod/beta"]),
         ("minipod describe c", ["configmaps"]),
+        ("minipod plan po", ["pod/alpha", "pod/beta"]),
+        ("minipod plan pod.yaml --diff pod/a", ["pod/alpha"]),
         ("minipod get pods ", ["alpha", "beta"]),
         ("minipod logs al", ["alpha"]),
         ("minipod logs alpha -c ", ["main", "side"]),
