@@ -15,12 +15,12 @@ import json
 import logging
 import os
 import signal
-import socket
 import time
 from dataclasses import replace
 from typing import Any
 
 from minipod import __version__
+from minipod.agent import systemd
 from minipod.agent.changes import Changes
 from minipod.agent.conditions import ConditionService
 from minipod.agent.debug import Debug
@@ -67,6 +67,8 @@ class Agent:
         """Serve until told to stop; *ready* is called once requests are answered."""
         config = self._config
         with contextlib.ExitStack() as stack:
+            # Before anything is started that would inherit it.
+            listener = systemd.inherited_socket(config.socket)
             stack.enter_context(_only_one(config))
             asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, reap_orphans)
             store = Store(f"{config.root_dir}/state.db")
@@ -89,7 +91,7 @@ class Agent:
             }
             server = Server(config.socket, handlers)
             await manager.recover(store.load())
-            server.listen()
+            server.listen(listener)
             log.info(
                 "minipod agent %s is ready, pid %d, %d pods",
                 __version__,
@@ -228,16 +230,13 @@ def _name_process() -> None:
 
 
 def _announce(fd: int | None, line: str) -> None:
-    """Tell whoever started us: through the pipe of the CLI, or to systemd (sd_notify(3))."""
+    """Tell whoever started us: through the pipe of the CLI, or to systemd."""
     if fd is not None:
         with contextlib.suppress(OSError):
             os.write(fd, line.encode() + b"\n")
             os.close(fd)
-    path = os.environ.pop("NOTIFY_SOCKET", None)
-    if path and line == "ok":
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
-            sock.connect("\0" + path[1:] if path.startswith("@") else path)
-            sock.send(b"READY=1")
+    if line == "ok":
+        systemd.notify_ready()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -248,9 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--ready-fifo", help="the same, for this FIFO, when somebody reads it")
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    systemd.set_up_log()
     ready_fd: int | None = options.ready_fd
     if options.ready_fifo:
         # A service that systemd starts once more finds no FIFO, and nobody who would read it.

@@ -91,9 +91,27 @@ class Server:
         self._handlers = handlers
         self._tasks: set[asyncio.Task[None]] = set()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._ours = True
 
-    def listen(self) -> None:
-        """Bind the socket; a stale one of an agent that died gives way."""
+    def listen(self, inherited: socket.socket | None = None) -> None:
+        """Accept connections.
+
+        Args:
+            inherited: a socket that listens already; it stays when we go. None makes one, in place of a stale one of
+                an agent that died.
+        """
+        if inherited is None:
+            self._bind()
+        else:
+            self._listener.close()
+            self._listener, self._ours = inherited, False
+        self._listener.setblocking(False)
+        # For an inherited one, too: clients see from now on who we are (SO_PEERCRED), not who made it.
+        self._listener.listen(128)
+        task = asyncio.ensure_future(self._accept())
+        self._tasks.add(task)
+
+    def _bind(self) -> None:
         directory, name = os.path.split(self._path)
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -106,15 +124,12 @@ class Server:
                 os.umask(before)
         finally:
             os.close(fd)
-        self._listener.setblocking(False)
-        self._listener.listen(128)
-        task = asyncio.ensure_future(self._accept())
-        self._tasks.add(task)
 
     async def close(self) -> None:
-        """Take the socket away and end all calls."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
+        """Take the socket away, if we made it, and end all calls."""
+        if self._ours:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
         self._listener.close()
         current = asyncio.current_task()
         others = [task for task in self._tasks if task is not current]

@@ -63,6 +63,7 @@ def _show(done: dict[str, Any]) -> None:
 def stop(ctx: typer.Context) -> None:
     """Stop the agent, which ends requests in progress; pods go on running."""
     from minipod.cli.client import AgentDown, call, peer_pid
+    from minipod.cli.start import log_place
     from minipod.errors import MinipodError
 
     try:
@@ -71,11 +72,16 @@ def stop(ctx: typer.Context) -> None:
             # Taken while it serves us: the number cannot be another process's yet.
             process = _pidfd(pid)
             try:
-                pods = int(answer.finish().get("pods", 0))
+                done = answer.finish()
+                pods = int(done.get("pods", 0))
+                if (
+                    pid == 1
+                ):  # systemd, who has made the socket and started the agent for this connection
+                    process = _pidfd(int(done.get("pid", 0)))
                 if process >= 0 and not select.select([process], [], [], _STOP_TIMEOUT)[0]:
                     raise MinipodError(
                         f"the agent, pid {pid}, was told to stop but did not within {_STOP_TIMEOUT:.0f} s",
-                        f"its log is {session(ctx).config.root_dir}/agent.log",
+                        f"its log: {log_place(session(ctx).config)}",
                     )
             finally:
                 if process >= 0:
@@ -89,7 +95,7 @@ def stop(ctx: typer.Context) -> None:
 
 def _pidfd(pid: int) -> int:
     """Return a pidfd to wait for the agent's end with, or -1 when it is out of sight."""
-    if pid in (0, os.getpid()):  # 0: in a pid namespace that we do not see into
+    if pid in (0, 1, os.getpid()):  # 0: in a pid namespace that we do not see into
         return -1
     try:
         return os.pidfd_open(pid)

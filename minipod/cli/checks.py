@@ -411,5 +411,9 @@ CHECKS = (
     Check("pod range", _range, "set MINIPOD_POD_CIDR to a range that is free"),
     Check("forwarding", _forwarding, "sysctl -w net.ipv4.ip_forward=1"),
     Check("other firewalls", _firewalls),
-    Check("agent", _agent, "minipod agent status; its log is agent.log in the root directory"),
+    Check(
+        "agent",
+        _agent,
+        "minipod agent status; its log: journalctl -u minipod-agent, or agent.log in the root directory",
+    ),
 )

@@ -49,7 +49,7 @@ class Call:
 
     def __init__(self, sock: socket.socket, config: Config) -> None:
         self._sock = sock
-        self._log = f"{config.root_dir}/agent.log"
+        self._config = config
         self._rest = b""
         self._failure: MinipodError | None = None
         self.done: Json | None = None
@@ -98,9 +98,11 @@ class Call:
         except ConnectionResetError:
             data = b""
         if not data:
+            from minipod.cli.start import log_place
+
             raise MinipodError(
                 "the agent went away in the middle of the answer",
-                f"pods go on without it; its log is {self._log}",
+                f"pods go on without it; its log: {log_place(self._config)}",
             )
         *lines, self._rest = (self._rest + data).split(b"\n")
         events: list[Json] = []

@@ -118,11 +118,13 @@ def _internal_error(error: Exception) -> int:
 
         traceback.print_exception(error)
         return 1
+    from minipod.cli.start import log_place
     from minipod.config import Config
 
-    log = f"{os.environ.get('MINIPOD_ROOT_DIR') or Config().root_dir}/agent.log"
+    root_dir = os.environ.get("MINIPOD_ROOT_DIR")
+    log = log_place(Config(root_dir=root_dir) if root_dir else Config())
     what = f"internal error: {type(error).__name__}: {error}, please report it".replace("\n", " ")
-    _show(MinipodError(what, f"MINIPOD_DEBUG=1 shows where; the agent's own log is {log}"))
+    _show(MinipodError(what, f"MINIPOD_DEBUG=1 shows where; the agent's own log: {log}"))
     return 1
 
 

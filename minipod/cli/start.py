@@ -2,7 +2,7 @@
 """Starts the agent when the first command needs it: under systemd as a transient service, else as a daemon.
 
 However many commands come at once, one starts it and the others wait: a lock on ``<run_dir>/start.lock``.
-The agent says through a pipe that it is ready, or why it cannot be.
+The agent says through a pipe that it is ready, or why it cannot be. Its log is systemd's journal, or a file.
 """
 
 from __future__ import annotations
@@ -34,16 +34,46 @@ _SYSTEMD = "/run/systemd/system"  # sd_booted(3)
 _LOG_TAIL = 4096
 
 
+def is_service(config: Config) -> bool:
+    """Whether the agent of *config* is (to be) a service of systemd's: the machine's own one is, where that runs."""
+    return config == Config() and os.path.isdir(_SYSTEMD) and bool(shutil.which("systemd-run"))
+
+
+def log_place(config: Config) -> str:
+    """Return where to read the agent's log: a command, or a file."""
+    return f"journalctl -u {UNIT}" if is_service(config) else f"{config.root_dir}/agent.log"
+
+
+class _Journal:
+    """The log of the agent as a service."""
+
+    where = f"journalctl -u {UNIT}"
+
+    def last_line(self) -> str:
+        """Return the last line of the last run, or an empty string."""
+        try:
+            lines = _ask_systemd(
+                "journalctl", f"--unit={UNIT}", "--lines=20", "--output=json"
+            ).stdout
+        except FileNotFoundError:
+            return ""
+        said = [json.loads(line) for line in lines.splitlines()]
+        # What systemd tells of the service is in there, too.
+        own = [entry for entry in said if entry.get("_SYSTEMD_UNIT") == f"{UNIT}.service"]
+        text = own[-1].get("MESSAGE") if own else ""
+        return text.strip() if isinstance(text, str) else ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Log:
-    """The agent's log, and where it ended before this start."""
+    """The log of the agent as a daemon, and where it ended before this start."""
 
-    path: str
+    where: str
     start: int
 
     def last_line(self) -> str:
         """Return the last line written since, or an empty string."""
-        with open(self.path, "rb") as file:
+        with open(self.where, "rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(self.start, file.tell() - _LOG_TAIL))
             lines = file.read().decode(errors="replace").strip().splitlines()
@@ -61,21 +91,13 @@ def ensure_agent(config: Config) -> socket.socket:
     with _locked(f"{config.run_dir}/start.lock"):
         if sock := try_connect(config):
             return sock
-        path = f"{config.root_dir}/agent.log"
-        fd = os.open(
-            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-        try:
-            log = _Log(path, os.fstat(fd).st_size)
-            if config == Config() and os.path.isdir(_SYSTEMD) and shutil.which("systemd-run"):
-                _start_service(config, log)
-            else:
-                _start_daemon(config, log, fd)
-        finally:
-            os.close(fd)
+        if is_service(config):
+            _start_service(config)
+        else:
+            _start_daemon(config)
         if sock := try_connect(config):
             return sock
-    raise MinipodError("the agent ended right after its start", f"its log is {path}")
+    raise MinipodError("the agent ended right after its start", f"its log: {log_place(config)}")
 
 
 def _make_private(path: str) -> None:
@@ -118,7 +140,17 @@ def _command() -> list[str]:
     return [sys.executable, "-P", "-m", "minipod.agent"]
 
 
-def _start_daemon(config: Config, log: _Log, log_fd: int) -> None:
+def _start_daemon(config: Config) -> None:
+    path = log_place(config)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    log_fd = os.open(path, flags, 0o600)
+    try:
+        _daemon(config, _Log(path, os.fstat(log_fd).st_size), log_fd)
+    finally:
+        os.close(log_fd)
+
+
+def _daemon(config: Config, log: _Log, log_fd: int) -> None:
     import subprocess
 
     ready, said = os.pipe()
@@ -148,7 +180,7 @@ def _start_daemon(config: Config, log: _Log, log_fd: int) -> None:
         os.close(ready)
 
 
-def _start_service(config: Config, log: _Log) -> None:
+def _start_service(config: Config) -> None:
     """Start the agent as a transient service, which outlives the session."""
     # systemd hands no pipe of ours to a service, so the agent's ready pipe is a FIFO in our own directory.
     fifo = f"{config.run_dir}/ready.{os.getpid()}"
@@ -156,14 +188,14 @@ def _start_service(config: Config, log: _Log) -> None:
     try:
         ready = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            _run_systemd(config, log, fifo, ready)
+            _run_systemd(config, fifo, ready)
         finally:
             os.close(ready)
     finally:
         os.unlink(fifo)
 
 
-def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
+def _run_systemd(config: Config, fifo: str, ready: int) -> None:
     env = _environment(config)
     kept = {name: env[name] for name in (*config.to_env(), "PATH", "PYTHONPATH") if name in env}
     options = [
@@ -174,8 +206,6 @@ def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
         "--property=Type=notify",
         "--property=KillMode=process",
         "--property=WorkingDirectory=/",
-        f"--property=StandardOutput=append:{log.path}",
-        f"--property=StandardError=append:{log.path}",
         *(f"--setenv={name}={value}" for name, value in kept.items()),
     ]
     # No shell that would open it: a "$" in a transient unit does not survive systemd's daemon-reload.
@@ -191,7 +221,7 @@ def _run_systemd(config: Config, log: _Log, fifo: str, ready: int) -> None:
         raise MinipodError(
             f"systemd-run could not start the agent: {words}", f"systemctl status {UNIT}"
         )
-    _await_ready(ready, log)
+    _await_ready(ready, _Journal())
 
 
 def _ask_systemd(*command: str) -> subprocess.CompletedProcess[str]:
@@ -208,7 +238,7 @@ def _ask_systemd(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _await_ready(fd: int, log: _Log) -> None:
+def _await_ready(fd: int, log: _Log | _Journal) -> None:
     """Wait until the agent writes its line to the pipe *fd*.
 
     Raises:
@@ -220,14 +250,14 @@ def _await_ready(fd: int, log: _Log) -> None:
     while not data.endswith(b"\n"):
         if not poll.poll(_READY_TIMEOUT * 1000):
             raise MinipodError(
-                f"the agent was not ready within {_READY_TIMEOUT:.0f} s", f"its log is {log.path}"
+                f"the agent was not ready within {_READY_TIMEOUT:.0f} s", f"its log: {log.where}"
             )
         chunk = os.read(fd, 65536)
         if not chunk:
             why = log.last_line()
             raise MinipodError(
                 f"the agent ended before it was ready{': ' + why if why else ''}",
-                f"its log is {log.path}",
+                f"its log: {log.where}",
             )
         data += chunk
     if data.strip() != b"ok":

@@ -494,3 +494,21 @@ async def test_out_of_fds_is_no_end(
     assert slept == [0.1]
     first.close()
     second.close()
+
+
+async def test_a_socket_that_another_made_stays(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+        made.listen()
+        bench = Bench(path)
+        bench.server.listen(made.dup())
+        reader, writer = await asyncio.open_unix_connection(path)
+        writer.write(b'{"verb": "echo", "text": "x"}\n')
+        assert json.loads(await reader.readline()) == {"done": {"you": "x", "fds": 0}}
+        writer.close()
+        await writer.wait_closed()
+        await bench.server.close()
+        assert path.exists()
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(str(path))  # it waits for the next agent
