@@ -13,7 +13,7 @@ VENV := .venv
 BUILD := .build
 BIN := $(VENV)/bin
 PREFIX ?= /opt/minipod
-UNIT := /usr/local/lib/systemd/system/minipod-agent.service
+UNITS := /usr/local/lib/systemd/system
 
 # The first Python that is new enough; asked when needed, because `make setup` may be what installs it.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
@@ -27,7 +27,9 @@ TEST_PACKAGES := clang-format docker-registry iproute2 openssl postgresql-client
 FOREIGN := $(if $(filter aarch64,$(shell uname -m)),x86-64,aarch64)
 PACKAGING_PACKAGES := debian-archive-keyring gcc-$(FOREIGN)-linux-gnu mmdebstrap qemu-user-static
 # tests/vm: a Debian in QEMU.
-VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap qemu-system-x86
+VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap openssh-client qemu-system-x86
+# make vm-image: the same as a file for QEMU and Vagrant.
+IMAGE_PACKAGES := qemu-utils
 
 NATIVE_SOURCES := $(wildcard native/*.[ch]) native/Makefile minipod/native/_build.py
 
@@ -51,6 +53,10 @@ help: ## list the targets
 
 .PHONY: setup
 setup: packages $(VENV)/.installed $(VENV)/.native ## install what is missing (apt, .venv) and build; quick when done
+
+.PHONY: package-names
+package-names:
+	@echo $(BUILD_PACKAGES) $(RUN_PACKAGES) $(TEST_PACKAGES) $(VM_PACKAGES)
 
 .PHONY: packages
 packages:
@@ -98,6 +104,27 @@ test-vm: test-setup ## what needs systemd and cgroup v2, in a virtual machine, w
 	$(SUDO) env MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT) MINIPOD_TEST_VM_ALL=1 \
 	  $(BIN)/python -m pytest tests/vm $(ARGS)
 
+# A virtual machine of RELEASE, from packages: for QEMU, and a box for Vagrant.
+RELEASE ?= trixie
+.PHONY: vm-image
+vm-image: setup ## build a virtual machine with minipod set up in it; RELEASE=bookworm, trixie or noble
+	$(call install-packages,$(VM_PACKAGES) $(IMAGE_PACKAGES))
+	$(SUDO) $(BIN)/python -m tests.vm.box $(RELEASE)
+
+# MACHINE is one of vagrant/Vagrantfile's; "local" has the box of `make vm-image`, and downloads nothing.
+# /dev/kvm may be there and not work, so it is tried.
+MACHINE ?= debian13
+.PHONY: test-vagrant
+test-vagrant: $(if $(filter local,$(MACHINE)),vm-image) ## tests/root and tests/e2e in a Vagrant machine; MACHINE=debian12, ubuntu2404, local
+	@command -v vagrant >/dev/null || { echo "there is no vagrant: docs/vm.md tells what to install" >&2; exit 1; }
+	set -e; if [ $(MACHINE) = local ]; then \
+	  export MINIPOD_VAGRANT_BOX=$(CURDIR)/$(BUILD)/vm-image/minipod-$(RELEASE).box VAGRANT_DEFAULT_PROVIDER=libvirt; \
+	  export MINIPOD_VAGRANT_DRIVER="$$($(SUDO) $(BIN)/python -m tests.vm.box $(RELEASE) --driver)"; \
+	fi; \
+	cd vagrant; vagrant up $(MACHINE); vagrant rsync $(MACHINE); \
+	vagrant ssh $(MACHINE) -c "cd minipod && make test ARGS='$(or $(ARGS),tests/root tests/e2e)' \
+	  MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT)"
+
 .PHONY: lint
 lint: test-setup ## ruff, mypy, clang-format: they must have nothing to say
 	$(BIN)/ruff check .
@@ -138,12 +165,12 @@ install: packages ## install to PREFIX (/opt/minipod), with a link in /usr/local
 	  --no-index --find-links $(BUILD)/wheel minipod
 	$(SUDO) ln -sfn $(PREFIX)/bin/minipod /usr/local/bin/minipod
 	sed 's,/opt/minipod,$(PREFIX),' minipod/agent/minipod-agent.service >$(BUILD)/minipod-agent.service
-	$(SUDO) install -D -m 0644 $(BUILD)/minipod-agent.service $(UNIT)
+	$(SUDO) install -D -m 0644 -t $(UNITS) $(BUILD)/minipod-agent.service minipod/agent/minipod-agent.socket
 	[ ! -d /run/systemd/system ] || $(SUDO) systemctl daemon-reload
 
 .PHONY: uninstall
 uninstall: ## undo `make install`; pods, images and logs stay
-	$(SUDO) rm -rf $(PREFIX) $(UNIT)
+	$(SUDO) rm -rf $(PREFIX) $(UNITS)/minipod-agent.service $(UNITS)/minipod-agent.socket
 	[ "$$(readlink /usr/local/bin/minipod)" != $(PREFIX)/bin/minipod ] || $(SUDO) rm /usr/local/bin/minipod
 
 .PHONY: clean

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
@@ -18,12 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.vm.image import PYTHON, TOP, Image
+from tests.vm import qemu
+from tests.vm.image import Image
+from tests.vm.recipe import TOP
 
 BOOT_TIMEOUT = 300.0  # seconds; without KVM on a busy machine it takes some
-MEMORY = 2048  # MiB
-# x86-64-v2 and no more: libraries would choose AVX where they can, which is slow to emulate.
-CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand"
 SOURCES = "/src"  # where the guest has this checkout
 COPIED = ("minipod", "native", "tests", "examples", "docs", "pyproject.toml", "Makefile")
 
@@ -32,10 +30,12 @@ class Vm:
     """One running machine; its disk is thrown away with it.
 
     Attributes:
+        release: what system it is.
         boot_seconds: from QEMU's start to the first command.
     """
 
     def __init__(self, image: Image, payload: Path) -> None:
+        self.release = image.release
         self._directory = Path(tempfile.mkdtemp(prefix="mptvm-"))
         self._data = b""
         started = time.monotonic()
@@ -52,33 +52,16 @@ class Vm:
         directory = self._directory
         words = "console=ttyS0 quiet mitigations=off random.trust_cpu=on systemd.show_status=0"
         words += " apparmor=1 security=apparmor"
-        with (directory / "qemu").open("wb") as log:
-            return subprocess.Popen(
-                [
-                    # A killed test run leaves no machine behind.
-                    *("setpriv", "--pdeathsig", "KILL", "--"),
-                    *(
-                        "qemu-system-x86_64",
-                        "-name",
-                        "minipod-vm",
-                        "-nodefaults",
-                        "-no-user-config",
-                    ),
-                    *("-machine", "q35,usb=off", "-accel", "tcg,thread=multi", "-cpu", CPU),
-                    *("-smp", "2", "-m", str(MEMORY), "-display", "none"),
-                    *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", words),
-                    *("-serial", f"file:{directory}/console"),
-                    *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
-                    *("-drive", f"file={payload},format=raw,if=virtio,readonly=on"),
-                    *("-device", "virtio-serial-pci"),
-                    *("-chardev", f"socket,id=port,path={directory}/port,server=on,wait=off"),
-                    *("-device", "virtserialport,chardev=port,nr=1"),
-                    *("-device", "virtio-rng-pci"),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+        return qemu.start(
+            directory,
+            image,
+            *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", words),
+            *("-drive", f"file={image.disk},format=raw,if=virtio,snapshot=on,cache=unsafe"),
+            *("-drive", f"file={payload},format=raw,if=virtio,readonly=on"),
+            *("-device", "virtio-serial-pci"),
+            *("-chardev", f"socket,id=port,path={directory}/port,server=on,wait=off"),
+            *("-device", "virtserialport,chardev=port,nr=1"),
+        )
 
     def _connect(self) -> socket.socket:
         end = time.monotonic() + 20
@@ -159,11 +142,7 @@ class Vm:
 
     def console(self) -> str:
         """Return the end of what the kernel and QEMU said."""
-        texts = []
-        for name in ("qemu", "console"):
-            with contextlib.suppress(FileNotFoundError):
-                texts.append((self._directory / name).read_text(errors="replace")[-8000:])
-        return "\n".join(texts)
+        return qemu.said(self._directory)
 
     def stop(self) -> None:
         """Switch it off."""
@@ -221,7 +200,7 @@ def boot(image: Image, payload: Path) -> Vm:
     """Start a machine, unpack the payload in it, and install minipod there as its wheel says."""
     vm = Vm(image, payload)
     try:
-        packages = f"/usr/local/lib/python{PYTHON}/dist-packages"
+        packages = f"/usr/local/lib/python{image.release.python}/dist-packages"
         vm.sh(f"tar -xf /dev/vdb -C /; cd {packages}; python3 -m zipfile -e {SOURCES}/*.whl .")
         # A wheel's modes are in its zip entries, which zipfile leaves alone (pip sets them).
         vm.sh(

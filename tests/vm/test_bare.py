@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The README's two commands on machines that have git, sudo and ssh, and nothing else; as a user who may use sudo.
+
+With MINIPOD_TEST_VM_ALL=1 (make test-vm) only: with an emulated CPU it takes a quarter of an hour each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.vm.image import Kind, image
+from tests.vm.login import Login
+from tests.vm.pods import DEBIANS, in_vm
+from tests.vm.recipe import TOP
+from tests.vm.release import RELEASES
+
+pytestmark = [in_vm, pytest.mark.requires("tool:ssh", "tool:ssh-keygen")]
+
+BOOTSTRAP = "sudo apt-get update && sudo apt-get install -y make"
+MINUTE = 60.0
+HELLO = "Hello from a pod"
+
+
+# Left out, not skipped: a skip would be a failure where skips are.
+if os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0"):
+
+    @pytest.fixture(scope="module", params=DEBIANS)
+    def bare(request: pytest.FixtureRequest) -> Iterator[Login]:
+        """A fresh machine with a copy of this checkout."""
+        login = Login(image(RELEASES[request.param], Kind.BARE))
+        try:
+            login.copy_checkout()
+            yield login
+        finally:
+            login.stop()
+
+    def test_the_two_commands(bare: Login) -> None:
+        assert BOOTSTRAP in (TOP / "README.md").read_text()
+        absent = "for p in make gcc cc pip nft ip curl; do ! command -v $p || exit 1; done"
+        bare.run(f'{absent}; test "$(id -u)" = 1000')
+        bare.run(BOOTSTRAP, timeout=20 * MINUTE)
+        first = bare.run("cd minipod && make run", timeout=60 * MINUTE).stdout.decode()
+        assert HELLO in first
+        second = bare.run("cd minipod && make run", timeout=10 * MINUTE).stdout.decode()
+        assert HELLO in second and "installing" not in second
+        bare.run("cd minipod && make test-setup", timeout=60 * MINUTE)
+        done = bare.run(
+            "cd minipod && make test ARGS=tests/unit/test_layers.py", timeout=20 * MINUTE
+        )
+        assert " passed" in done.stdout.decode()
