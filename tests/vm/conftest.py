@@ -110,4 +110,4 @@ def run(vm: Vm) -> Iterator[Run]:
 
     yield start
     for name in made:
-        vm.run("minipod", "delete", "pod", name, "--grace-period=0")
+        vm.run("minipod", "delete", "pod", name, "--grace-period=0", "--ignore-not-found")
