@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -132,11 +131,9 @@ def test_the_first_connection_starts_the_agent(vm: Vm, run: Run) -> None:
     assert processes(vm, pod_cgroup(pod)) == before
     assert get(vm, "caller")["status"]["containerStatuses"][0]["restartCount"] == 0
     assert agent_pid(vm) not in (old, "0")
-    # Stopped by the very connection that starts it: its peer is systemd, for whose end nobody waits.
+    # Stopped by the very connection that starts it. Its peer is systemd, which does not end: to wait for that fails.
     vm.run("minipod", "agent", "stop")
-    started = time.monotonic()
     assert vm.run("minipod", "agent", "stop").stdout == said
-    assert time.monotonic() - started < 55, "it waited for another process than the agent"
     vm.sh("systemctl restart minipod-agent")
     assert processes(vm, pod_cgroup(pod)) == before
 
