@@ -39,6 +39,7 @@ VERBS = {
     "image": ("image", "app"),
     "plan": ("plan", "app"),
     "trace": ("trace", "app"),
+    "graph": ("graph", "app"),
     "explain": ("explain", "app"),
     "lab": ("lab", "app"),
     "doctor": ("doctor", "app"),

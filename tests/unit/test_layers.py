@@ -19,6 +19,7 @@ LAYERS = {
     "__main__": 8,
     "cli": 7,
     "lab": 6,
+    "graph": 1,
     "agent": 6,
     "pods": 5,
     "runtime": 4,
