@@ -184,8 +184,8 @@ def _require(ctx: typer.Context, lab: Lab) -> None:
             if not any(image.get("reference") == IMAGE for image in found.get("images", [])):
                 raise MinipodError(
                     f"lab {lab.number} takes the image {IMAGE}, which is not in the store",
-                    "make and load it: examples/busybox-image /tmp/busybox.tar && "
-                    "minipod image load /tmp/busybox.tar",
+                    f"d=$(mktemp -d) && mkdir $d/bin $d/tmp && cp /bin/busybox $d/bin && "
+                    f"chroot $d /bin/busybox --install -s /bin && minipod image from-dir $d {IMAGE}",
                 )
         elif not shutil.which(tool, path=path):
             raise MinipodError(

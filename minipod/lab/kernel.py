@@ -67,6 +67,10 @@ class Process:
             found.update(dict.fromkeys(controllers.split(","), path))
         return found
 
+    def id_map(self, kind: str) -> list[str]:
+        """Return the words of its ``uid`` or ``gid`` map (user_namespaces(7))."""
+        return _read(self.proc / f"{kind}_map").split()
+
     def arguments(self) -> list[str]:
         """Return its command line."""
         return _read(self.proc / "cmdline").rstrip("\0").split("\0")
@@ -82,7 +86,8 @@ class Mount:
         target: where, as the process sees it.
         propagation: ``shared:N``, ``master:N``; empty for a private mount.
         kind: the file system's type.
-        options: of the mount, then of the file system.
+        options: of the mount.
+        data: the options of the file system.
     """
 
     device: str
@@ -91,11 +96,12 @@ class Mount:
     propagation: tuple[str, ...]
     kind: str
     options: tuple[str, ...]
+    data: tuple[str, ...]
 
     def option(self, name: str) -> str:
-        """Return the value of ``NAME=…``, or an empty string."""
+        """Return the value of the file system's ``NAME=…``, or an empty string."""
         start = f"{name}="
-        return next((each[len(start) :] for each in self.options if each.startswith(start)), "")
+        return next((each[len(start) :] for each in self.data if each.startswith(start)), "")
 
 
 def _read(path: Path) -> str:
@@ -184,7 +190,8 @@ def mounts(pid: int | str = "self") -> list[Mount]:
                 _plain(words[4]),
                 tuple(words[6:]),
                 more[0],
-                (*words[5].split(","), *more[2].split(",")),
+                tuple(words[5].split(",")),
+                tuple(more[2].split(",")),
             )
         )
     return found
@@ -254,6 +261,11 @@ class Network:
         # busybox's, because iputils may be absent.
         return run(*self._enter, "busybox", "ping", "-c1", "-W2", address).returncode == 0
 
+    def fetch(self, url: str) -> str:
+        """Return the first line of the page at *url*, or an empty string."""
+        command = ("timeout", "3", "busybox", "wget", "-q", "-O", "-", url)
+        return run(*self._enter, *command).stdout.partition("\n")[0][:80]
+
 
 def addresses(link: dict[str, Any]) -> list[str]:
     """Return the IPv4 addresses of a link, ``ADDRESS/LENGTH``."""
@@ -278,7 +290,7 @@ def hierarchies() -> dict[str, Path]:
             for controller in _read(Path(mount.target, "cgroup.controllers")).split():
                 found.setdefault(controller, Path(mount.target))
         elif mount.kind == "cgroup":
-            found.update(dict.fromkeys(set(mount.options), Path(mount.target)))
+            found.update(dict.fromkeys(mount.data, Path(mount.target)))
     return found
 
 

@@ -93,6 +93,10 @@ class Bench:
         """Return the processes of a pod's container, by its cgroup; the first one leads them."""
         return kernel.members(f"/pod{pod['metadata']['uid']}/{container}.")
 
+    def sandbox(self, pod: dict[str, Any]) -> list[kernel.Process]:
+        """Return a pod's pause process, in a list that is empty when it has none."""
+        return kernel.members(f"/pod{pod['metadata']['uid']}/sandbox")
+
 
 Check = Callable[[Bench], Iterator[str]]
 

@@ -3,7 +3,7 @@
 
 Of lab 6 are: processes with ``MINIPOD_LAB=6`` in their environment; the directory ``/run/lab6`` with all that is
 mounted in it; network namespaces (``ip netns``), links, nftables tables and top cgroups called ``lab6``, or ``lab6``
-and letters; and pods so called in the namespace ``lab``.
+and letters; and pods and ConfigMaps so called in the namespace ``lab``.
 """
 
 from __future__ import annotations
@@ -61,14 +61,13 @@ def of(number: int, ask: Ask) -> Iterator[Thing]:
 
 
 def _pods(number: int, ask: Ask) -> Iterator[Thing]:
-    request = {"verb": "get", "kind": "pods", "namespace": POD_NAMESPACE}
-    for pod in (ask(request) or {}).get("items", []):
-        name = pod["metadata"]["name"]
-        if is_of(number, name):
-            delete = {"verb": "delete", "namespace": POD_NAMESPACE, "names": [name]}
-            yield Thing(
-                f"pod {POD_NAMESPACE}/{name}", partial(ask, {**delete, "gracePeriodSeconds": 0})
-            )
+    for kind, word in (("pods", "pod"), ("configmaps", "configmap")):
+        request: dict[str, Any] = {"verb": "get", "kind": kind, "namespace": POD_NAMESPACE}
+        for found in (ask(request) or {}).get("items", []):
+            name = found["metadata"]["name"]
+            if is_of(number, name):
+                delete = {**request, "verb": "delete", "names": [name], "gracePeriodSeconds": 0}
+                yield Thing(f"{word} {POD_NAMESPACE}/{name}", partial(ask, delete))
 
 
 def _kill(pids: list[int]) -> None:

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from minipod.lab import kernel
+from minipod.lab import kernel, things
 from minipod.lab.checks import network
-from minipod.lab.look import Bench, NotYet
+from minipod.lab.look import Bench, NotYet, check_of
 from minipod.lab.text import Lab, all_labs, find
 from tests.e2e.user import check_error
 from tests.features import cgroup_mounts, requires
@@ -24,6 +26,15 @@ from tests.instance import Instance
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "userns")
 
 LABS = all_labs()
+# What the check says of a pod that has just been made to break.
+BROKEN = {
+    14: "CrashLoopBackOff",
+    15: "zombies, children of",
+    16: "no handler for SIGTERM",
+    17: "container's own layer|was evicted",  # it is measured every ten seconds
+    18: "CrashLoopBackOff",
+    19: "CrashLoopBackOff",
+}
 NAMED = "lab"  # what all objects of labs are called, and no others of this machine
 
 
@@ -62,6 +73,7 @@ def test_lab(school: Instance, lab: Lab) -> None:
         done = school.cli("lab", "check", number, check=False)
         assert done.returncode == 1 and done.stderr == "", done
         *_, lacking, hint = done.stdout.splitlines()
+        assert re.search(BROKEN.get(lab.number, ""), lacking), lacking
         assert lacking.startswith("no  ") and hint.startswith("    hint: "), done
 
         school.cli("lab", "solve", number, "--run", timeout=180)
@@ -74,7 +86,82 @@ def test_lab(school: Instance, lab: Lab) -> None:
         removed = school.cli("lab", "reset", number).stdout
     assert removed.startswith("removed: ")
     assert host() == before
-    assert school.call("get", {"kind": "pods", "namespace": "lab"})[0]["items"] == []
+    for kind in ("pods", "configmaps"):
+        assert school.call("get", {"kind": kind, "namespace": "lab"})[0]["items"] == []
+
+
+# Attempts that are not quite it: the lab, what is done for it, and what the check says.
+WRONG = (
+    (1, "MINIPOD_LAB=1 sleep 600 &", "is in the host's uts namespace"),
+    (1, "MINIPOD_LAB=1 unshare --uts sleep 600 &", "the host name in there is"),
+    (2, "MINIPOD_LAB=2 unshare --pid --fork sleep 600 &", "shares the host's mounts"),
+    (2, "MINIPOD_LAB=2 unshare --pid --fork --mount sleep 600 &", "its /proc is still the host's"),
+    (
+        3,
+        "mkdir /run/lab3; mount -t tmpfs none /run/lab3; MINIPOD_LAB=3 unshare --mount sleep 600 &",
+        "is mounted on the host, too",
+    ),
+    (
+        3,
+        "mkdir /run/lab3; MINIPOD_LAB=3 unshare --mount sh -c 'mount -t tmpfs none /run/lab3; "
+        "mount --make-shared /; exec sleep 600' &",
+        "the root in there is shared:",
+    ),
+    (
+        4,
+        "mkdir -p /run/lab4/root/bin; cp /bin/busybox /run/lab4/root/bin; "
+        "MINIPOD_LAB=4 unshare --mount chroot /run/lab4/root /bin/busybox sleep 600 &",
+        "this is a chroot",
+    ),
+    (
+        5,
+        "cd /run; mkdir lab5; cd lab5; mkdir lower upper work merged; touch lower/motd lower/junk; "
+        "mount -t overlay none -o lowerdir=/run/lab5/lower,upperdir=/run/lab5/upper,"
+        "workdir=/run/lab5/work merged; echo changed >lower/motd",
+        "motd has not been changed",
+    ),
+    (9, "MINIPOD_LAB=9 sleep 600 &", "there is no cgroup"),
+    (
+        10,
+        "MINIPOD_LAB=10 setpriv --bounding-set -all,+chown --inh-caps -all sleep 600 &",
+        "its bounding set is",
+    ),
+    (
+        10,
+        "MINIPOD_LAB=10 setpriv --bounding-set -all,+net_bind_service --inh-caps -all sleep 600 &",
+        "no_new_privs is not set",
+    ),
+    (11, "MINIPOD_LAB=11 unshare --user sleep 600 &", "its uid_map is empty"),
+    (11, "MINIPOD_LAB=11 unshare --user --map-root-user sleep 600 &", "its uid_map is 0 0 1"),
+    (
+        12,
+        "MINIPOD_LAB=12 unshare --net --uts --ipc sleep 600 & sleep 0.2; "
+        "MINIPOD_LAB=12 nsenter --target $! --net --uts --ipc sleep 600 &",
+        "0 of two processes",
+    ),
+    (13, "MINIPOD_LAB=13 unshare --net --uts --ipc sleep 600 &", "there is no bridge lab13"),
+)
+
+
+@pytest.mark.parametrize(("number", "script", "words"), WRONG)
+def test_what_is_not_quite_it_is_named(number: int, script: str, words: str) -> None:
+    bench = Bench(find(number), lambda request: None, "")
+    try:
+        quiet = subprocess.DEVNULL
+        subprocess.run(["sh", "-eu", "-c", script], check=True, stdout=quiet, stderr=quiet)
+        end = time.monotonic() + 10
+        while True:  # what was put into the background may not be there yet
+            with pytest.raises(NotYet) as lacking:
+                list(check_of(find(number))(bench))
+            if words in lacking.value.what:
+                break
+            assert time.monotonic() < end, lacking.value.what
+            time.sleep(0.05)
+        assert lacking.value.hint
+    finally:
+        for thing in list(things.of(number, bench.ask)):
+            thing.remove()
+    assert not any(things.of(number, bench.ask))
 
 
 def state(instance: Instance, number: int) -> str:

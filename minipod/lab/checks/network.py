@@ -63,3 +63,79 @@ def _reached(network: Network, address: str, who: str) -> Iterator[str]:
             "ip neigh shows whether the other side was found; a firewall may drop forwarded packets",
         )
     yield f"{who} gets an answer from {address}"
+
+
+def bridge(bench: Bench) -> Iterator[str]:
+    """Two network namespaces on one bridge of the host, which reach each other."""
+    host = Network()
+    switch = _link(host, "lab7", "on the host", "ip link add lab7 type bridge")
+    if switch.get("linkinfo", {}).get("info_kind") != "bridge":
+        raise NotYet("lab7 is no bridge", "ip link delete lab7; ip link add lab7 type bridge")
+    if "UP" not in switch["flags"]:
+        raise NotYet("the bridge lab7 is down", "ip link set lab7 up")
+    yield "there is a bridge lab7, and it is up"
+    for letter, address in (("a", "198.51.100.17/28"), ("b", "198.51.100.18/28")):
+        inside = _named(f"lab7{letter}")
+        inner = _link(inside, "eth0", f"in lab7{letter}", "ip link set NAME netns lab7a name eth0")
+        yield from _addressed(inner, "eth0", address, f"ip netns exec lab7{letter} ")
+        outer = _other_end(host, inner, f"eth0 in lab7{letter}")
+        name = outer["ifname"]
+        if outer.get("master") != "lab7":
+            raise NotYet(f"{name} is in no bridge", f"ip link set {name} master lab7")
+        if "UP" not in outer["flags"]:
+            raise NotYet(f"{name} is down", f"ip link set {name} up")
+        yield f"its other end, {name}, is a port of lab7"
+    yield from _reached(Network("lab7a"), "198.51.100.18", "lab7a")
+
+
+def _other_end(network: Network, link: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the other end of a veth pair in *network*."""
+    for other in network.links().values():
+        ends = (other["ifindex"], other.get("link_index"))
+        if other.get("linkinfo", {}).get("info_kind") == "veth" and ends == (
+            link.get("link_index"),
+            link["ifindex"],
+        ):
+            return other
+    raise NotYet(f"the other end of {name} is not on the host", "ip -d link shows what it is")
+
+
+def masquerade(bench: Bench) -> Iterator[str]:
+    """A client behind a router which changes the source address, and a server that knows no way back."""
+    client, router, server = _named("lab8in"), _named("lab8r"), _named("lab8out")
+    yield "there are the network namespaces lab8in, lab8r and lab8out"
+    ends = (
+        (client, "lab8in", "eth0", "198.51.100.33/30"),
+        (router, "lab8r", "in", "198.51.100.34/30"),
+        (router, "lab8r", "out", "203.0.113.1/30"),
+        (server, "lab8out", "eth0", "203.0.113.2/30"),
+    )
+    for network, where, name, address in ends:
+        link = _link(network, name, f"in {where}", f"ip link add {name} netns {where} type veth …")
+        yield from _addressed(link, name, address, f"ip netns exec {where} ")
+    gateways = [route.get("gateway") for route in client.routes() if route.get("dst") == "default"]
+    if gateways != ["198.51.100.34"]:
+        raise NotYet(
+            "lab8in has no default route via 198.51.100.34",
+            "ip -n lab8in route add default via 198.51.100.34",
+        )
+    if others := [route["dst"] for route in server.routes() if route["dst"] != "203.0.113.0/30"]:
+        raise NotYet(
+            f"lab8out has a route to {others[0]}: it shall know its own network only",
+            f"ip -n lab8out route delete {others[0]}",
+        )
+    yield "lab8in sends what is not near to the router; lab8out knows its own network only"
+    if router.sysctl("net/ipv4/ip_forward") != "1":
+        raise NotYet(
+            "lab8r does not forward", "ip netns exec lab8r sysctl -w net.ipv4.ip_forward=1"
+        )
+    yield "lab8r forwards"
+    rules = [each["rule"] for each in router.rules() if "rule" in each]
+    if not any(
+        "masquerade" in part for rule in rules if rule["table"] == "lab8" for part in rule["expr"]
+    ):
+        raise NotYet(
+            "no rule of a table lab8 in lab8r masquerades", "ip netns exec lab8r nft list ruleset"
+        )
+    yield "its table lab8 masquerades"
+    yield from _reached(client, "203.0.113.2", "lab8in")
