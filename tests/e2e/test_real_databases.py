@@ -214,6 +214,40 @@ def test_a_claim_survives_crashes_and_pods(node: Instance) -> None:
     assert "database system was shut down at" in node.output("database"), "no recovery was needed"
 
 
+@pytest.mark.requires("userns", "idmap")
+def test_in_a_user_namespace(node: Instance) -> None:
+    """Its root is nobody outside; user postgres is another nobody, on the claim's disk the number that the pod sees."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "c"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    mounts = {"volumeMounts": [{"name": "d", "mountPath": "/var/lib/postgresql/data"}]}
+    volumes = [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}]
+    made = postgres("nobody", container=mounts, volumes=volumes, hostUsers=False)
+    node.cli("create", "-f", "-", input=manifest(claim, made))
+    ready(node, "nobody")
+    assert psql(address(node, "nobody"), "of nobody", "select 1") == "1"
+    pid = node.pid("nobody", "postgres")
+    first = int(Path(f"/proc/{pid}/uid_map").read_text().split()[1])
+    assert first >= 65536 and os.stat(f"/proc/{pid}").st_uid == first + 999
+    volume = node.get("pvc", "c")["spec"]["volumeName"]
+    where = Path(node.get("pv", volume)["spec"]["local"]["path"])
+    assert (where / "PG_VERSION").stat().st_uid == 999
+
+
+def test_last_words_of_a_server_that_refuses(node: Instance) -> None:
+    wants = {"env": [], "terminationMessagePolicy": "FallbackToLogsOnError"}
+    node.cli("create", "-f", "-", input=manifest(postgres("mute", container=wants)))
+    found = node.until(
+        "mute", lambda it: it["status"]["containerStatuses"][0].get("lastState", {}) != {}
+    )
+    ended = found["status"]["containerStatuses"][0]["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (1, "Error")
+    assert "superuser password is not specified" in ended["message"]
+
+
 # ---- redis ---------------------------------------------------------------------------------------
 
 CLIENT = """

@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
+import re
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,10 @@ from tests.registries import Registry, debian_registry, free_port, token
 
 pytestmark = pytest.mark.requires("tool:docker-registry", "tool:mmdebstrap", "tool:openssl")
 
+SMALL = re.compile(
+    r"etc(/(passwd|group|debian_version))?|usr|(usr/)?(bin|lib|lib64)|usr/bin/(cat|id)"
+    r"|usr/lib/[^/]*-linux-gnu(/(ld-|libc\.|libselinux|libpcre2)[^/]*)?|(usr/)?lib64/[^/]*"
+)
 VERSION = ["python3", "-c", "import sys; print('python', sys.version.split()[0])"]
 
 
@@ -144,3 +152,30 @@ def test_a_registry_that_comes_back(
         node.until("patient", lambda it: it["status"]["phase"] == "Succeeded", timeout=60)
     assert "Pulled" in reasons(node, "patient")
     assert "Redis server v=7." in node.output("patient")
+
+
+def small_debian(debian: BuiltImage, path: Path) -> Path:
+    """Write what ``cat`` and ``id`` need of Debian into a tar."""
+    layer = io.BytesIO(gzip.decompress(debian.blobs[debian.layers[0].digest]))
+    with tarfile.open(fileobj=layer) as whole, tarfile.open(path, "w") as small:
+        for member in whole:
+            if SMALL.fullmatch(member.name.removeprefix("./")):
+                small.addfile(member, whole.extractfile(member) if member.isreg() else None)
+    return path
+
+
+def test_an_image_of_ones_own(
+    node: Instance, hub: Registry, real_images: Mapping[str, BuiltImage], tmp_path: Path
+) -> None:
+    """A root file system becomes an image, goes to the registry, and comes back for a pod."""
+    root = small_debian(real_images["debian:12"], tmp_path / "root.tar")
+    options = ("--cmd", "cat /etc/debian_version", "--user", "backup", "--env", "LC_ALL=C.UTF-8")
+    node.cli("image", "from-dir", root, "localhost/own:1", *options)
+    node.cli("image", "push", "localhost/own:1", f"{hub.host}/library/own:1")
+    node.cli("image", "rm", "localhost/own:1")
+    made = pod("own", {"name": "c", "image": "own:1"}, securityContext={"runAsGroup": 34})
+    assert node.cli("run", "--rm", "-", input=manifest(made)).stdout.startswith("[c] 12.")
+    made = pod("whoami", {"name": "c", "image": "own:1", "command": ["id"]})
+    said = node.cli("run", "--rm", "-", input=manifest(made)).stdout
+    assert said.startswith("[c] uid=34(backup) gid=34(backup)"), said
+    assert "docker.io/library/own:1" in node.cli("image", "ls", "-o", "name").stdout
