@@ -44,17 +44,21 @@ def labs(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from minipod.cli.output import painter
-    from minipod.lab.look import state_of
+    from minipod.lab import things
+    from minipod.lab.look import is_solved
     from minipod.lab.text import all_labs
 
     is_root = os.geteuid() == 0
     paint = painter(sys.stdout)
+    there = things.everything(lambda request: _ask(session(ctx), request)) if is_root else {}
     part = ""
     for lab in all_labs():
         if lab.part != part:
             part = lab.part
             print(f"{'' if lab.number == 1 else chr(10)}{paint(part.upper(), 'cyan')}")
-        state = state_of(_bench(ctx, lab)) if is_root else "?"
+        state = "-" if is_root else "?"
+        if lab.number in there:
+            state = "solved" if is_solved(_bench(ctx, lab)) else "begun"
         shown = f"{state:<6}"
         colour = {"solved": "green", "begun": "yellow"}.get(state)
         print(f"  {lab.number:>2}  {paint(shown, colour) if colour else shown}  {lab.title}")
@@ -152,10 +156,12 @@ def reset(
     from minipod.lab import text, things
 
     _must_be_root()
-    for lab in [text.find(number)] if number is not None else text.all_labs():
-        for thing in things.of(lab.number, _bench(ctx, lab).ask):
-            thing.remove()
-            say(f"removed: {thing}")
+    found = text.all_labs() if number is None else (text.find(number),)
+    wanted = {lab.number for lab in found}
+    there = things.everything(lambda request: _ask(session(ctx), request))
+    for thing in (each for of in sorted(wanted & there.keys()) for each in there[of]):
+        thing.remove()
+        say(f"removed: {thing}")
 
 
 def _must_be_root() -> None:

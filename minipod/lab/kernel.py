@@ -20,6 +20,7 @@ from minipod.config import HELPER_ENV
 
 MARK = "MINIPOD_LAB"
 _TIMEOUT = 20.0  # seconds for a program of the host
+_NUMBER = re.compile(r"[1-9][0-9]?")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -152,22 +153,18 @@ def environment(pid: int) -> dict[str, str]:
     return {name: value for name, _, value in pairs if name}
 
 
-def learners(number: int) -> list[Process]:
-    """Return the processes of a lab: none in pods, whose environment is the manifest's, none that we come from."""
+def learners() -> dict[int, list[Process]]:
+    """Return the processes of each lab: none in pods, whose environment is the manifest's, none that we come from."""
     everyone = {process.pid: process for process in processes()}
     ours = set(_line(os.getpid(), everyone))
-    return sorted(
-        (
-            process
-            for process in everyone.values()
-            if environment(process.pid).get(MARK) == str(number)
-            and process.pid not in ours
-            and not any(
-                everyone[pid].comm.startswith("minipod-") for pid in _line(process.pid, everyone)
-            )
-        ),
-        key=lambda process: process.pid,
-    )
+    found: dict[int, list[Process]] = {}
+    for pid, process in sorted(everyone.items()):
+        mark = environment(pid).get(MARK, "")
+        if _NUMBER.fullmatch(mark) and pid not in ours:
+            line = (everyone[each].comm for each in _line(pid, everyone))
+            if not any(comm.startswith("minipod-") for comm in line):
+                found.setdefault(int(mark), []).append(process)
+    return found
 
 
 def _line(pid: int, everyone: dict[int, Process]) -> Iterator[int]:

@@ -50,7 +50,7 @@ class Bench:
         Raises:
             NotYet: there is none.
         """
-        found = kernel.learners(self.lab.number)
+        found = kernel.learners().get(self.lab.number, [])
         if not found:
             raise NotYet(
                 f"no process has {kernel.MARK}={self.lab.number} in its environment",
@@ -108,13 +108,11 @@ def check_of(lab: Lab) -> Check:
     return found
 
 
-def state_of(bench: Bench) -> str:
-    """Return ``solved``, ``begun`` (something is there) or ``-``."""
-    if next(things.of(bench.lab.number, bench.ask), None) is None:
-        return "-"
+def is_solved(bench: Bench) -> bool:
+    """Whether a lab's check has nothing to say."""
     try:
         for _ in check_of(bench.lab)(bench):
             pass
     except NotYet:
-        return "begun"
-    return "solved"
+        return False
+    return True

@@ -15,6 +15,7 @@ import select
 import shutil
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,7 @@ _PAUSE = 0.02
 
 Ask = Callable[[dict[str, Any]], dict[str, Any] | None]
 """Asks minipod's agent; None when there is none."""
+_NAME = re.compile(r"lab([1-9]\d*)(?:-?[a-z]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,57 +47,74 @@ class Thing:
         return self.what
 
 
-def is_of(number: int, name: str) -> bool:
-    """Whether *name* is a lab's: ``lab6``, ``lab6b``, ``lab6-out``, not ``lab66``."""
-    return re.fullmatch(rf"lab{number}(-?[a-z]+)*", name) is not None
+Owned = tuple[int, Thing]
+"""The number of a lab, and something of it."""
 
 
-def of(number: int, ask: Ask) -> Iterator[Thing]:
-    """Yield what there is of a lab, in the order in which it can be removed."""
-    yield from _pods(number, ask)
-    for process in kernel.learners(number):
-        yield Thing(str(process), partial(_kill, [process.pid]))
-    yield from _cgroups(number)
-    yield from _network(number)
-    yield from _files(number)
+def number_of(name: str) -> int:
+    """Return whose name this is: 6 for ``lab6``, ``lab6b`` and ``lab6-out``; 0 when it is no lab's."""
+    found = _NAME.fullmatch(name)
+    return int(found[1]) if found else 0
 
 
-def _pods(number: int, ask: Ask) -> Iterator[Thing]:
+def everything(ask: Ask) -> dict[int, list[Thing]]:
+    """Return what there is of each lab, in the order in which it can be removed."""
+    found: dict[int, list[Thing]] = defaultdict(list)
+    for number, thing in (*_objects(ask), *_processes(), *_cgroups(), *_network(), *_files()):
+        found[number].append(thing)
+    return dict(found)
+
+
+def _objects(ask: Ask) -> Iterator[Owned]:
     for kind, word in (("pods", "pod"), ("configmaps", "configmap")):
         request: dict[str, Any] = {"verb": "get", "kind": kind, "namespace": POD_NAMESPACE}
         for found in (ask(request) or {}).get("items", []):
             name = found["metadata"]["name"]
-            if is_of(number, name):
+            if number := number_of(name):
                 delete = {**request, "verb": "delete", "names": [name], "gracePeriodSeconds": 0}
-                yield Thing(f"{word} {POD_NAMESPACE}/{name}", partial(ask, delete))
+                yield number, Thing(f"{word} {POD_NAMESPACE}/{name}", partial(ask, delete))
 
 
-def _kill(pids: list[int]) -> None:
-    """Kill processes and wait until they are gone; zombies are their parents' affair."""
+def _processes() -> Iterator[Owned]:
+    for number, processes in kernel.learners().items():
+        for process in processes:
+            yield number, Thing(str(process), partial(_kill_learner, number, process.pid))
+
+
+def _kill_learner(number: int, pid: int) -> None:
+    # Looked at once more when the pidfd is there: the number may be another process's by now.
+    _kill([pid], lambda: kernel.environment(pid).get(kernel.MARK) == str(number))
+
+
+def _kill(pids: list[int], is_meant: Callable[[], bool] = lambda: True) -> None:
+    """Kill processes and wait until they are gone."""
     fds = []
     try:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
-                fd = os.pidfd_open(pid)
-                fds.append(fd)
-                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                fds.append(os.pidfd_open(pid))
+                if is_meant():
+                    signal.pidfd_send_signal(fds[-1], signal.SIGKILL)
+                else:
+                    os.close(fds.pop())
         end = time.monotonic() + _PATIENCE
         for fd in fds:
             if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
                 raise MinipodError(
-                    f"one of the processes {pids} does not die", "ps shows its state"
+                    f"one of the processes {pids} does not die", "ps -o stat,wchan shows its state"
                 )
     finally:
         for fd in fds:
             os.close(fd)
 
 
-def _cgroups(number: int) -> Iterator[Thing]:
+def _cgroups() -> Iterator[Owned]:
     for top in sorted(set(kernel.hierarchies().values())):
         with contextlib.suppress(OSError):
             for path in sorted(top.iterdir()):
-                if is_of(number, path.name) and path.is_dir() and not path.is_symlink():
-                    yield Thing(f"cgroup {path}", partial(_remove_cgroup, path))
+                number = number_of(path.name)
+                if number and path.is_dir() and not path.is_symlink():
+                    yield number, Thing(f"cgroup {path}", partial(_remove_cgroup, path))
 
 
 def _remove_cgroup(path: Path) -> None:
@@ -121,22 +140,21 @@ def _remove_one_cgroup(path: Path) -> None:
             time.sleep(_PAUSE)
 
 
-def _network(number: int) -> Iterator[Thing]:
+def _network() -> Iterator[Owned]:
     if _NETNS.is_dir():
         for name in sorted(os.listdir(_NETNS)):
-            if is_of(number, name):
+            if number := number_of(name):
                 delete = partial(_run, "ip", "netns", "delete", name)
-                yield Thing(f"network namespace {name}", delete)
-    host = kernel.Network()
+                yield number, Thing(f"network namespace {name}", delete)
     for name in sorted(os.listdir("/sys/class/net")):
-        if is_of(number, name):
-            yield Thing(f"link {name}", partial(_delete_link, name))
-    for rule in host.rules():
+        if number := number_of(name):
+            yield number, Thing(f"link {name}", partial(_delete_link, name))
+    for rule in kernel.Network().rules():
         table = rule.get("table", {})
-        if is_of(number, str(table.get("name", ""))):
+        if number := number_of(str(table.get("name", ""))):
             words = (str(table["family"]), str(table["name"]))
             delete = partial(_run, "nft", "delete", "table", *words)
-            yield Thing(f"nftables table {' '.join(words)}", delete)
+            yield number, Thing(f"nftables table {' '.join(words)}", delete)
 
 
 def _delete_link(name: str) -> None:
@@ -148,10 +166,11 @@ def _delete_link(name: str) -> None:
             raise
 
 
-def _files(number: int) -> Iterator[Thing]:
-    top = PLACE / f"lab{number}"
-    if top.is_dir() and not top.is_symlink():
-        yield Thing(f"directory {top}", partial(_remove_directory, top))
+def _files() -> Iterator[Owned]:
+    for name in sorted(os.listdir(PLACE)):
+        top, number = PLACE / name, number_of(name)
+        if number and name == f"lab{number}" and top.is_dir() and not top.is_symlink():
+            yield number, Thing(f"directory {top}", partial(_remove_directory, top))
 
 
 def _mounted_in(top: Path) -> list[str]:

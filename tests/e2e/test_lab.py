@@ -159,9 +159,9 @@ def test_what_is_not_quite_it_is_named(number: int, script: str, words: str) -> 
             time.sleep(0.05)
         assert lacking.value.hint
     finally:
-        for thing in list(things.of(number, bench.ask)):
+        for thing in things.everything(bench.ask).get(number, []):
             thing.remove()
-    assert not any(things.of(number, bench.ask))
+    assert number not in things.everything(bench.ask)
 
 
 def state(instance: Instance, number: int) -> str:

@@ -51,7 +51,11 @@ def test_each_is_whole(lab: Lab) -> None:
 def test_each_names_only_things_of_its_own(lab: Lab) -> None:
     text = "\n".join([lab.intro, *lab.sections.values()])
     for name in re.findall(r"\blab\d+[a-z-]*", text):
-        assert things.is_of(lab.number, name.rstrip("-")), name
+        assert things.number_of(name.rstrip("-")) == lab.number, name
+    for path in re.findall(
+        r" (/(?:tmp|run|var)/\w+)", text
+    ):  # what a learner makes, reset has to find
+        assert path in (f"/run/lab{lab.number}", "/run/netns"), path
     assert set(re.findall(r"MINIPOD_LAB=(\d+)", text)) <= {str(lab.number)}
     for mentioned in re.findall(r"\blabs? (\d+)", text):
         assert 0 < int(mentioned) <= len(LABS)
@@ -101,14 +105,14 @@ def test_another_structure_is_refused(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["lab6", "lab6b", "lab6-out", "lab6-a-b"])
 def test_names_of_a_lab(name: str) -> None:
-    assert things.is_of(6, name)
+    assert things.number_of(name) == 6
 
 
 @pytest.mark.parametrize(
     "name", ["lab66", "lab", "xlab6", "lab6_b", "lab6-", "lab6/..", "LAB6", "lab6\n"]
 )
 def test_names_of_something_else(name: str) -> None:
-    assert not things.is_of(6, name)
+    assert things.number_of(name) != 6
 
 
 def test_markdown_on_a_terminal() -> None:

@@ -70,7 +70,7 @@ def _containers(bench: Bench, holder: Process, then: str) -> Generator[str, None
     """Find two processes that are PID 1 of their own and share the holder's namespaces."""
     inside = [
         each
-        for each in kernel.learners(bench.lab.number)
+        for each in kernel.learners().get(bench.lab.number, [])
         if each.status("NSpid")[1:] == ["1"]
         and all(each.ns(kind) == holder.ns(kind) for kind in _SHARED)
         and each.ns("mnt") != holder.ns("mnt")
