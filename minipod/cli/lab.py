@@ -213,7 +213,7 @@ def _ask(where: Session, request: dict[str, Any], *, start: bool = False) -> dic
 
     there = start or os.path.exists(f"{where.config.root_dir}/state.db")
     try:
-        with call(where.config, request, start=there and request["verb"] != "image") as answer:
+        with call(where.config, request, start=there) as answer:
             return answer.finish()
     except AgentDown:
         return None

@@ -276,6 +276,19 @@ def test_what_an_ordinary_user_may(school: Instance) -> None:
         check_error(call(*words), 1, "must run as root", "sudo minipod lab")
 
 
+def test_the_agent_is_started_for_what_it_knows_only(school: Instance, tmp_path: Path) -> None:
+    """A lab with pods finds its image though the agent is down; where minipod never ran, none is started to look."""
+    school.cli("agent", "stop")
+    done = school.cli("lab", "check", "16", check=False)
+    assert "there is no pod lab16" in done.stdout and "minipod lab start 16" in done.stdout
+
+    fresh = {f"MINIPOD_{name.upper()}_DIR": str(tmp_path / name) for name in ("root", "run")}
+    done = school.cli("lab", "check", "5", check=False, env=fresh)
+    assert done.stdout.startswith("no  "), done
+    assert school.cli("lab", "reset", env=fresh).stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_number_that_is_none(school: Instance) -> None:
     check_error(
         school.cli("lab", "show", "99", check=False), 1, "there is no lab 99", "minipod lab"
