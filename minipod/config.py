@@ -44,6 +44,13 @@ class Config(NamedTuple):
         containers_dir: where ``registries.conf``, ``certs.d`` and ``auth.json`` are, which Podman reads, too.
         docker_dir: where Docker's ``certs.d`` is.
         docker_config: the file that ``docker login`` writes; the default is that of the agent's user.
+        image_gc_high_threshold_percent: how much of the images' file system may be used before images that no pod uses
+            are removed; 100: never. This and the following are settings of the kubelet, too.
+        image_gc_low_threshold_percent: how much of it is to be used then.
+        image_minimum_gc_age: how long an image that has come is safe from that.
+        image_maximum_gc_age: how long after its last use an image goes anyway; 0s: never.
+        eviction_hard: thresholds below which all images go that no pod uses: ``imagefs.available<15%``, also
+            ``inodesFree``, and ``nodefs``, where the root directory is.
     """
 
     root_dir: str = "/var/lib/minipod"
@@ -62,6 +69,13 @@ class Config(NamedTuple):
     containers_dir: str = "/etc/containers"
     docker_dir: str = "/etc/docker"
     docker_config: str = "~/.docker/config.json"
+    image_gc_high_threshold_percent: str = "85"
+    image_gc_low_threshold_percent: str = "80"
+    image_minimum_gc_age: str = "2m"
+    image_maximum_gc_age: str = "0s"
+    eviction_hard: str = (
+        "imagefs.available<15%,nodefs.available<10%,imagefs.inodesFree<5%,nodefs.inodesFree<5%"
+    )
 
     @property
     def socket(self) -> str:

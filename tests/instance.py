@@ -58,6 +58,9 @@ class Instance:
             containers_dir=str(self.base / "containers"),
             docker_dir=str(self.base / "docker"),
             docker_config=str(self.base / "docker/config.json"),
+            # However full this machine's disk is: tests keep their images.
+            image_gc_high_threshold_percent="100",
+            eviction_hard="imagefs.available<0%",
         )
         outer = {
             name: value for name, value in os.environ.items() if not name.startswith("MINIPOD_")

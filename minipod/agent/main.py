@@ -22,9 +22,13 @@ from typing import Any
 from minipod import __version__
 from minipod.agent import systemd
 from minipod.agent.changes import Changes
+from minipod.agent.collector import Collector
 from minipod.agent.conditions import ConditionService
 from minipod.agent.debug import Debug
+from minipod.agent.gcrules import Rules
 from minipod.agent.imageservice import ImageService
+from minipod.agent.imagesizes import ImageSizes
+from minipod.agent.imageuse import ImageUse
 from minipod.agent.objects import ObjectTable
 from minipod.agent.planning import Planning
 from minipod.agent.puller import Puller
@@ -33,6 +37,7 @@ from minipod.agent.resources import Resources
 from minipod.agent.server import Call, Server
 from minipod.agent.service import Service
 from minipod.agent.store import Store
+from minipod.agent.systemservice import SystemService
 from minipod.agent.traces import Traces
 from minipod.api import SecurityContext
 from minipod.config import Config, load
@@ -66,6 +71,7 @@ class Agent:
     async def run(self, ready: Any) -> None:
         """Serve until told to stop; *ready* is called once requests are answered."""
         config = self._config
+        rules = Rules.of(config)  # what is wrong with a setting is said before anything is begun
         with contextlib.ExitStack() as stack:
             # Before anything is started that would inherit it.
             listener = systemd.inherited_socket(config.socket)
@@ -76,6 +82,8 @@ class Agent:
             objects = ObjectTable(store)
             manager, network, cgroups = await self._assemble(store, objects)
             reads = Reads(store, objects, manager)
+            images = manager.tools.images
+            use, sizes = ImageUse(images, manager), ImageSizes(images)
             handlers = {
                 **reads.handlers(),
                 **Changes(objects, manager, reads).handlers(),
@@ -85,7 +93,8 @@ class Agent:
                 **Resources(manager).handlers(),
                 **Traces(manager).handlers(),
                 **Debug(manager).handlers(),
-                **ImageService(manager.tools.images, manager, self._puller).handlers(),
+                **ImageService(images, manager, self._puller, use, sizes).handlers(),
+                **SystemService(config, manager, images, use, sizes).handlers(),
                 "agent-status": self._status_of(manager),
                 "agent-stop": self._stop_with(manager),
             }
@@ -101,12 +110,15 @@ class Agent:
             # What was made so far stays: no search for garbage has to look at it, in the midst of a start.
             gc.collect()
             gc.freeze()
+            collector = Collector(rules, images, use, sizes, config.root_dir, store.event)
+            collecting = asyncio.ensure_future(collector.run())
             ready()
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
             await self._stop.wait()
             await server.close()
+            collecting.cancel()
             empty = not manager.workers()
             await manager.stop()
             if empty:

@@ -16,12 +16,11 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from minipod.api import (
-    AnyObject,
     Event,
     EventSource,
     ObjectMeta,
@@ -58,6 +57,16 @@ Change = tuple[str, str, dict[str, Any]]
 """``ADDED`` | ``MODIFIED`` | ``DELETED``, kind, object as JSON data."""
 
 MAX_UNREAD = 5000  # changes: what a watcher that is held up may keep of the agent's memory
+
+
+class Subject(Protocol):
+    """What an event can be about: an object, or this machine."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def metadata(self) -> ObjectMeta: ...
 
 
 class Watch:
@@ -209,7 +218,7 @@ class Store:
     # ---- events ----
 
     def event(
-        self, about: AnyObject, kind: str, reason: str, message: str, field_path: str = ""
+        self, about: Subject, kind: str, reason: str, message: str, field_path: str = ""
     ) -> None:
         """Write an event about an object; the same one again within an hour is counted."""
         now = time.time()

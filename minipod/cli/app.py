@@ -37,6 +37,7 @@ VERBS = {
     "top": ("top", "app"),
     "events": ("events", "app"),
     "image": ("image", "app"),
+    "system": ("system", "app"),
     "plan": ("plan", "app"),
     "trace": ("trace", "app"),
     "graph": ("graph", "app"),
@@ -135,6 +136,22 @@ def _version(value: bool) -> None:
 )
 def _before_the_verb(
     ctx: typer.Context,
+    image_gc_high_threshold_percent: Annotated[
+        str | None,
+        typer.Option("--image-gc-high-threshold-percent", metavar="PERCENT", hidden=True),
+    ] = None,
+    image_gc_low_threshold_percent: Annotated[
+        str | None, typer.Option("--image-gc-low-threshold-percent", metavar="PERCENT", hidden=True)
+    ] = None,
+    image_minimum_gc_age: Annotated[
+        str | None, typer.Option("--image-minimum-gc-age", metavar="DURATION", hidden=True)
+    ] = None,
+    image_maximum_gc_age: Annotated[
+        str | None, typer.Option("--image-maximum-gc-age", metavar="DURATION", hidden=True)
+    ] = None,
+    eviction_hard: Annotated[
+        str | None, typer.Option("--eviction-hard", metavar="THRESHOLDS", hidden=True)
+    ] = None,
     namespace: Namespace = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")

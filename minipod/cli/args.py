@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 
@@ -14,9 +13,6 @@ ALL_KINDS = tuple(kind.plural for kind in KINDS.values())
 LASTING_KINDS = tuple(name for name in ALL_KINDS if name != "events")
 """The kinds whose objects stay until they are deleted."""
 _MAX_MANIFEST = 1024 * 1024  # bytes; what the agent reads
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:h|ms|us|µs|ns|m|s))+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|us|µs|ns|m|s)")
 
 
 def parse_groups(words: Sequence[str], kinds: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -81,19 +77,6 @@ def pod_name(word: str) -> str:
     if not name:
         raise UsageError("the name of the pod is empty", "minipod get pods shows the names")
     return name
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of a Go duration (``1h30m``, ``5s``, ``100ms``), or of a plain number.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    if not _DURATION.fullmatch(text):
-        raise UsageError(f"{text!r} is no duration", "write it as 30s, 5m or 1h30m")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def read_manifest(name: str) -> tuple[str, str]:

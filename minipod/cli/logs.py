@@ -50,9 +50,10 @@ def logs(
     namespace: Namespace = None,
 ) -> None:
     """Print what containers wrote to their stdout and stderr."""
-    from minipod.cli.args import parse_duration, pod_name
+    from minipod.cli.args import pod_name
     from minipod.cli.client import call
     from minipod.cli.loglines import LogWriter
+    from minipod.durations import parse_duration
     from minipod.errors import UsageError
 
     if since and since_time:

@@ -124,8 +124,8 @@ def complete_namespaces(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_images(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the reference of a stored image."""
-    images = _ask(ctx, {"verb": "image", "op": "list"}).get("images", [])
-    return [image["reference"] for image in images if image.get("reference")]
+    images = _ask(ctx, {"verb": "image", "op": "list", "brief": True}).get("images", [])
+    return [name for image in images for name in image["references"]]
 
 
 def _names(ctx: typer.Context, kind: str) -> list[str]:

@@ -54,9 +54,10 @@ def wait(
     namespace: Namespace = None,
 ) -> None:
     """Wait until pods have come to a condition."""
-    from minipod.cli.args import LASTING_KINDS, parse_duration, parse_targets
+    from minipod.cli.args import LASTING_KINDS, parse_targets
     from minipod.cli.client import call
     from minipod.cli.output import say
+    from minipod.durations import parse_duration
     from minipod.errors import UsageError
 
     kind, names = parse_targets(targets, LASTING_KINDS)

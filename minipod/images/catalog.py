@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -21,7 +22,9 @@ from minipod.images.documents import (
     parse_document,
 )
 from minipod.images.layout import Layout
+from minipod.images.platforms import Platform
 from minipod.images.reference import normalize_reference, parse_reference
+from minipod.images.sizes import Footprint
 
 _OPAQUE = "trusted.overlay.opaque"
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
@@ -182,6 +185,35 @@ class Catalog:
             for blob in (manifest.config, *manifest.layers):
                 if blob.digest in digests:
                     found[blob.digest] = repository.path
+        return found
+
+    def origin(self, reference: str, platform: Platform) -> str:
+        """Return the digest of what a registry had as *reference* when it was pulled for *platform*; "" if never."""
+        entries = self.entries()
+        named = [entry for entry in entries if Layout.reference_of(entry) == reference]
+        try:
+            image = self.image(named[0].digest, entries)
+        except (IndexError, MinipodError, FileNotFoundError):
+            return ""  # what is damaged is fetched anew
+        if not all(map(os.path.isdir, image.layers)):
+            return ""
+        if (image.os, image.architecture) != (platform.os, platform.architecture):
+            return ""
+        return Layout.origin_of(named[0])
+
+    def footprints(self) -> dict[str, Footprint]:
+        """Return what each image consists of, by its digest; damaged ones are left out.
+
+        Raises:
+            MinipodError: the store is damaged.
+        """
+        found = {}
+        for entry in self.entries():
+            with contextlib.suppress(MinipodError, FileNotFoundError):
+                manifest, config = self.documents(entry)
+                blobs = {blob.hex: blob.size for blob in (manifest.config, *manifest.layers)}
+                layers = dict.fromkeys(d.removeprefix("sha256:") for d in config.diff_ids)
+                found[entry.digest] = Footprint({entry.hex: entry.size, **blobs}, tuple(layers))
         return found
 
     def used(

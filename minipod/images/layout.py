@@ -58,7 +58,7 @@ class Layout:
                 os.mkdir(f"{self.root}/{name}", 0o700)
         if not os.path.exists(f"{self.root}/oci-layout"):
             with self.locked():
-                self._replace("oci-layout", LAYOUT_MARKER)
+                self.replace("oci-layout", LAYOUT_MARKER)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -98,7 +98,7 @@ class Layout:
             "mediaType": OCI_INDEX,
             "manifests": [entry.to_json() for entry in entries],
         }
-        self._replace("index.json", to_json(document))
+        self.replace("index.json", to_json(document))
 
     def sync(self) -> None:
         """Put the names of blobs and layers on the disk."""
@@ -108,6 +108,26 @@ class Layout:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a file of the store's directory, in one instant.
+
+        Raises:
+            OSError: it cannot be written; the old one stays.
+        """
+        partial = f"{self.tmp}/{random_name()}"
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(partial, f"{self.root}/{name}")
+        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     @staticmethod
     def origin_of(entry: Descriptor) -> str:
@@ -125,18 +145,3 @@ class Layout:
         origin = {key: value for key, value in entry.annotations.items() if key == ORIGIN}
         notes = {REF_NAME: reference, **origin}
         return Descriptor(entry.media_type, entry.digest, entry.size, notes)
-
-    def _replace(self, name: str, data: bytes) -> None:
-        partial = f"{self.tmp}/{random_name()}"
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, data)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(partial, f"{self.root}/{name}")
-        fd = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)

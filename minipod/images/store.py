@@ -7,18 +7,24 @@ leads to is whole (see :mod:`minipod.images.session`).
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.images.bounds import BadImage, Limits
 from minipod.images.catalog import Catalog, Image
+from minipod.images.documents import Descriptor
 from minipod.images.edge import Edge, no_image
+from minipod.images.history import Step, history
 from minipod.images.layout import Layout
-from minipod.images.platforms import Platform, host_platform, parse_platform
+from minipod.images.platforms import host_platform, parse_platform
 from minipod.images.reference import is_local, normalize_reference, parse_reference
+from minipod.images.session import tagged
+from minipod.images.sizes import Footprint, LayerSizes
 
 if TYPE_CHECKING:
     from minipod.images.making.source import Making
@@ -28,7 +34,23 @@ Format = Literal["oci-archive", "docker-archive"]
 
 # ImageStore has a method that is called list.
 _Images = list[Image]
+_Entries = list[Descriptor]
 _Lines = list[str]
+_Layers = list[tuple[Descriptor, str]]
+_Steps = list[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Instants in the life of an image, in seconds since 1970.
+
+    Attributes:
+        came: when it was loaded, pulled or made last.
+        used: when a pod used it last, or else when it came.
+    """
+
+    came: float
+    used: float
 
 
 class ImageStore:
@@ -44,6 +66,8 @@ class ImageStore:
         self.limits = limits or Limits()
         self._layout = Layout(root)
         self._catalog = Catalog(self._layout, self.limits)
+        self._going: Counter[str] = Counter()
+        self.layer_sizes = LayerSizes(self._layout)
 
     def get(self, reference: str) -> Image | None:
         """Return the image of a reference, a manifest or config digest, or a prefix of an id that only one image has.
@@ -54,7 +78,7 @@ class ImageStore:
         """
         # Once more when another process removed the image between the index and its blobs.
         for _ in range(2):
-            entries = self._catalog.entries()
+            entries = self._present()
             found = self._catalog.find(entries, reference)
             if not found:
                 return None
@@ -71,13 +95,119 @@ class ImageStore:
             MinipodError: the store is damaged.
         """
         images = []
-        entries = self._catalog.entries()
+        entries = self._present()
         for digest in dict.fromkeys(entry.digest for entry in entries):
             try:
                 images.append(self._catalog.image(digest, entries))
             except (MinipodError, FileNotFoundError):
                 continue
         return sorted(images, key=lambda image: (not image.references, image.reference))
+
+    @contextlib.contextmanager
+    def going(self, digests: Sequence[str]) -> Iterator[None]:
+        """For as long as the block lasts, hand the images of these digests to nobody: they are being removed."""
+        self._going.update(digests)
+        try:
+            yield
+        finally:
+            self._going.subtract(digests)
+
+    def _present(self) -> _Entries:
+        entries = self._catalog.entries()
+        return [entry for entry in entries if not self._going[entry.digest]]
+
+    def meant(self, reference: str) -> tuple[_Lines, _Lines]:
+        """Return what would go with *reference*: digests of images, and references.
+
+        Raises:
+            UsageError: it is no reference, digest or id, or several images have ids that begin so.
+            MinipodError: the store is damaged.
+        """
+        entries = self._catalog.entries()
+        found = self._catalog.find(entries, reference)
+        stay = {entry.digest for entry in entries if entry not in found}
+        digests = dict.fromkeys(entry.digest for entry in found if entry.digest not in stay)
+        return list(digests), list(filter(None, map(Layout.reference_of, found)))
+
+    def tag(self, reference: str, name: str) -> str:
+        """Give an image a further reference, which another one loses if it has it; return it whole.
+
+        Raises:
+            NotFound: there is no such image.
+            UsageError: *name* is not a reference, or has another image's digest.
+            MinipodError: the store is damaged or cannot be written.
+        """
+        wanted = parse_reference(name)
+        if not self._catalog.entries():
+            raise no_image(reference)
+        with Edge(reference), self._layout.locked():
+            entries = self._catalog.entries()
+            found = self._catalog.find(entries, reference)
+            if not found:
+                raise no_image(reference)
+            if wanted.digest and wanted.digest != found[0].digest:
+                raise UsageError(
+                    f"{name}: the image's digest is {found[0].digest}", "name a tag instead"
+                )
+            self._layout.write_entries(tagged(entries, found[0], [str(wanted)]))
+        return str(wanted)
+
+    def history(self, reference: str) -> _Steps:
+        """Return how an image came to be, the last step first.
+
+        Raises:
+            NotFound: there is no such image.
+            UsageError: *reference* is none.
+            MinipodError: it is damaged.
+        """
+        entry = self._entry(reference)
+        try:
+            manifest, config = self._catalog.documents(entry)
+            return history(self._catalog.blob(manifest.config), config.diff_ids)
+        except (FileNotFoundError, BadImage) as error:
+            raise self._catalog.damaged(entry.digest, error) from error
+
+    def layers(self, reference: str) -> _Layers:
+        """Return an image's layers, bottom first: the blob, and the diff_id.
+
+        Raises:
+            NotFound: there is no such image.
+            UsageError: *reference* is none.
+            MinipodError: it is damaged.
+        """
+        entry = self._entry(reference)
+        try:
+            manifest, config = self._catalog.documents(entry)
+        except FileNotFoundError as error:
+            raise self._catalog.damaged(entry.digest, error) from error
+        return list(zip(manifest.layers, config.diff_ids, strict=True))
+
+    def _entry(self, reference: str) -> Descriptor:
+        found = self._catalog.find(self._present(), reference)
+        if not found:
+            raise no_image(reference)
+        return found[0]
+
+    def footprints(self) -> dict[str, Footprint]:
+        """Return what each image consists of, by its digest; damaged ones are left out.
+
+        Raises:
+            MinipodError: the store is damaged.
+        """
+        return self._catalog.footprints()
+
+    def touch(self, image: Image) -> None:
+        """Note that *image* is being used now."""
+        with contextlib.suppress(OSError):  # no reason not to use it
+            os.utime(self._layout.blob(image.digest))
+
+    def times(self, image: Image) -> Times:
+        """Return when *image* came, and when it was used last; both 0 when it is gone."""
+        try:
+            used = os.stat(self._layout.blob(image.digest)).st_mtime
+            return Times(os.stat(self._layout.blob(image.id)).st_mtime, used)
+        except OSError:
+            return Times(0.0, 0.0)
 
     def remove(self, reference: str) -> _Lines:
         """Remove a reference, and with an image's last one its blobs and layers, unless another image has them too.
@@ -242,7 +372,7 @@ class ImageStore:
         with Edge(reference):
             self._layout.create()
             with RegistrySource(parsed, access, self.limits) as source:
-                known = self._origin(str(parsed), wanted) if platform is None else ""
+                known = self._catalog.origin(str(parsed), wanted) if platform is None else ""
                 if not known or source.digest() != known:
                     ingest(
                         self._layout,
@@ -306,19 +436,6 @@ class ImageStore:
                 progress,
             )
         return found[0].digest
-
-    def _origin(self, reference: str, platform: Platform) -> str:
-        """Return the digest of what a registry had as *reference* when it was pulled for *platform*; "" if never."""
-        try:
-            image = self.get(reference)
-        except MinipodError:
-            return ""  # damaged: it is fetched anew
-        if image is None or not all(map(os.path.isdir, image.layers)):
-            return ""
-        if (image.os, image.architecture) != (platform.os, platform.architecture):
-            return ""
-        named = (e for e in self._catalog.entries() if Layout.reference_of(e) == reference)
-        return next(map(Layout.origin_of, named), "")
 
     def save(
         self, references: Sequence[str], path: str | BinaryIO, *, format: Format = "oci-archive"

@@ -173,6 +173,7 @@ class Containers:
         record.applied, record.renew = record.allocated, False
         record.user = User(run.uid, run.gid, list(run.groups))
         record.sandbox, record.pulls, record.next_pull = core.record.sandbox, 0, 0.0
+        core.tools.images.touch(image)
         core.save()  # before the act: an agent that dies now finds the attempt in the shim, or makes it again
         # What a launch has left that was announced before and never came to be.
         self.messages.discard(record)

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from minipod.api import (
     ObjectMeta,
@@ -74,6 +74,22 @@ def claims_of(pod: Pod) -> dict[str, str]:
     return result
 
 
+class MadeVolume(NamedTuple):
+    """A volume that was made for a claim.
+
+    Attributes:
+        name: of the PersistentVolume.
+        path: its directory.
+        claim: ``namespace/name`` of the claim that it is bound to; "" when that is gone.
+        used: whether a pod uses it.
+    """
+
+    name: str
+    path: str
+    claim: str
+    used: bool
+
+
 class Storage:
     """All claims and volumes of one agent."""
 
@@ -127,6 +143,18 @@ class Storage:
 
     def _volumes(self) -> list[PersistentVolume]:
         return [x for x in self._objects.all(VOLUME) if isinstance(x, PersistentVolume)]
+
+    def made(self) -> list[MadeVolume]:
+        """Return the volumes that were made for claims."""
+        found = []
+        for volume in filter(self.is_ours, self._volumes()):
+            ref = volume.spec.claim_ref
+            claim = self.claim(ref.namespace, ref.name) if ref else None
+            bound = claim if claim and claim.spec.volume_name == volume.metadata.name else None
+            name = f"{bound.metadata.namespace}/{bound.metadata.name}" if bound else ""
+            used = bound is not None and self.is_used(bound)
+            found.append(MadeVolume(volume.metadata.name, self.directory(volume), name, used))
+        return found
 
     def _users(self, claim: PersistentVolumeClaim) -> list[PodCore]:
         """Return the pods that use a claim: that were started, and have not ended."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Images
-from tests.e2e.user import ESCAPE, check_error, create, manifest, pod
+from tests.e2e.user import ESCAPE, check_error, create, manifest, pod, shell
 from tests.instance import TEST_IMAGE, Instance
 
 OTHER = "localhost/other:1"
@@ -48,11 +48,20 @@ def run(instance: Instance, image: str) -> str:
 
 def test_ls(store: Instance) -> None:
     lines = store.cli("image", "ls").stdout.splitlines()
-    assert lines[0].split() == ["REFERENCE", "IMAGE", "ID", "SIZE", "CREATED"]
+    titles = ["REFERENCE", "IMAGE", "ID", "SIZE", "SHARED", "UNIQUE", "CREATED"]
+    assert lines[0].split() == titles
     assert [line.split()[0] for line in lines[1:]] == [OTHER, TEST_IMAGE]
     assert listed(store) == [OTHER, TEST_IMAGE]
     as_json = json.loads(store.cli("image", "ls", "-o", "json").stdout)
     assert sorted(image["reference"] for image in as_json) == [OTHER, TEST_IMAGE]
+    for image in as_json:
+        assert image["size"] == image["sharedSize"] + image["uniqueSize"] > image["compressedSize"]
+    wide = store.cli("image", "ls", "other", "-o", "wide").stdout.splitlines()
+    assert len(wide) == 2 and wide[1].split()[-1] == "<none>" and "linux/" in wide[1]
+    assert store.cli("image", "ls", "--filter", "label=of=e2e", "-o", "name").stdout == f"{OTHER}\n"
+    assert store.cli("image", "ls", "nginx").stderr == "No images.\n"
+    done = store.cli("image", "ls", "--filter", "size=3", check=False)
+    check_error(done, 2, "there is no filter 'size'")
 
 
 def test_load_says_what_it_does(store: Instance, other_archive: Path) -> None:
@@ -96,6 +105,80 @@ def test_what_is_saved_can_be_loaded_and_run(store: Instance, tmp_path: Path, fo
     assert OTHER in listed(store)
     assert json.loads(store.cli("image", "inspect", OTHER).stdout)["id"] == before
     assert run(store, OTHER).startswith("[c] {")
+
+
+def test_tag_and_history(store: Instance, tmp_path: Path) -> None:
+    done = store.cli("image", "tag", OTHER, "registry.example/team/app", "app:2")
+    names = ["registry.example/team/app:latest", "docker.io/library/app:2"]
+    assert done.stdout == "".join(f"tagged {name}\n" for name in names)
+    shown = json.loads(store.cli("image", "inspect", "app:2").stdout)
+    assert set(shown["references"]) == {OTHER, *names}
+    assert len(shown["layers"]) == shown["layerCount"] == len(shown["history"])
+    assert all(layer["size"] > 0 and layer["diffId"] for layer in shown["layers"])
+    done = store.cli("image", "rm", *names, "localhost/none:1", check=False)
+    assert done.returncode == 1
+    assert done.stdout == "".join(f"untagged: {name}\n" for name in names)
+    assert "image localhost/none:1 is not in the store" in done.stderr
+    assert OTHER in listed(store)
+    for name in ("A B", "app@sha256:" + "0" * 64, "-x", "../x"):
+        done = store.cli("image", "tag", "--", OTHER, name, check=False)
+        assert done.returncode == 2, done
+    root = tmp_path / "rootfs"
+    root.mkdir()
+    (root / "file").write_bytes(b"x" * 9000)
+    store.cli("image", "from-dir", root, "localhost/h:1", "--comment", "by hand\x1b[31m")
+    lines = store.cli("image", "history", "localhost/h:1").stdout.splitlines()
+    assert lines[0].split() == ["ID", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert "minipod image from-dir" in lines[1] and lines[1].endswith(r"by hand\x1b[31m")
+    (step,) = json.loads(store.cli("image", "history", "localhost/h:1", "-o", "json").stdout)
+    assert step["size"] >= 9000 and step["comment"] == "by hand\x1b[31m"
+    store.cli("image", "rm", "localhost/h:1")
+
+
+def test_prune_and_df(store: Instance, tmp_path: Path) -> None:
+    store.cli("image", "prune", "--force")
+    root = tmp_path / "rootfs"
+    root.mkdir()
+    (root / "data").write_bytes(os.urandom(1 << 20))
+    store.cli("image", "from-dir", root, "localhost/gone:1")
+    (root / "data").write_bytes(os.urandom(1 << 20))
+    store.cli("image", "from-dir", root, "localhost/gone:1")
+    before = json.loads(store.cli("system", "df", "-o", "json").stdout)["images"]
+    assert before["reclaimable"] >= 4 << 20 and before["count"] == 4
+    done = store.cli("image", "prune", "--dry-run")
+    assert done.stdout.splitlines()[1].startswith("<none>")
+    assert done.stdout.splitlines()[-1].startswith("would reclaim 2.1")
+    check_error(store.cli("image", "prune", check=False), 2, "nobody can be asked", "--force")
+    done = store.cli("image", "prune", "--force")
+    assert done.stdout.splitlines()[-1].startswith("reclaimed 2.1")
+    assert {"localhost/gone:1", OTHER} <= set(listed(store))
+    for options in (["--unused-for", "1h"], ["--filter", "until=2000-01-01"]):
+        done = store.cli("image", "prune", "--all", "--force", *options)
+        assert done.stdout == "reclaimed 0B\n"
+    # As many of those meant as have to go, and no more.
+    total = json.loads(store.cli("system", "df", "-o", "json").stdout)["images"]["size"]
+    few = ["--filter", "reference=gone", "--filter", "reference=other"]
+    store.cli("image", "prune", "--force", *few, "--keep-storage", str(total))
+    assert {OTHER, "localhost/gone:1"} <= set(listed(store))
+    done = store.cli("image", "prune", "--force", *few, "--keep-storage", str(total - 1000))
+    assert done.stdout.startswith(f"untagged: {OTHER}\n")
+    assert listed(store) == ["localhost/gone:1", TEST_IMAGE]
+    store.cli("image", "rm", "localhost/gone:1")
+
+
+def test_system_df(store: Instance) -> None:
+    create(store, pod("writer", shell("dd if=/dev/zero of=/file bs=1M count=2; echo done")))
+    store.wait("writer", "jsonpath={.status.phase}=Succeeded")
+    found = json.loads(store.cli("system", "df", "-o", "json").stdout)
+    (row,) = found["pods"]["items"]
+    assert row["name"] == "default/writer" and row["size"] > 2 << 20
+    assert found["pods"]["reclaimable"] == row["size"] and found["pods"]["active"] == 0
+    assert found["logs"]["count"] == 1 and found["images"]["active"] == 1
+    lines = store.cli("system", "df").stdout.splitlines()
+    assert lines[0].split() == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
+    assert [line.split()[0] for line in lines[1:]] == ["Images", "Pods", "Volumes", "Logs"]
+    assert "default/writer" in store.cli("system", "df", "-v").stdout
+    store.delete("writer")
 
 
 def test_save_to_a_pipe(store: Instance, tmp_path: Path) -> None:

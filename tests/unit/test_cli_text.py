@@ -16,6 +16,7 @@ from minipod.cli.describe import pod_lines
 from minipod.cli.output import Table, check_format, dump, dump_objects, escape, painter
 from minipod.cli.sizes import human_size
 from minipod.config import Config
+from minipod.durations import parse_duration
 from minipod.errors import MinipodError, UsageError
 
 Json = dict[str, Any]
@@ -390,13 +391,13 @@ def test_pod_name() -> None:
     ("text", "seconds"), [("5", 5), ("1.5s", 1.5), ("1h30m", 5400), ("100ms", 0.1), ("2m", 120)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert args.parse_duration(text) == pytest.approx(seconds)
+    assert parse_duration(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "5d", "-5s", "s", "1h-", "1 h"])
 def test_durations_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        args.parse_duration(text)
+        parse_duration(text)
 
 
 def test_manifests_refused(tmp_path: Path) -> None:

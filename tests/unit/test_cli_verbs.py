@@ -15,6 +15,7 @@ import pytest
 
 from minipod import __version__
 from minipod.cli.main import main
+from minipod.cli.sizes import parse_size
 from minipod.errors import MinipodError, NotFound, UsageError
 from tests.unit.test_cli_client import Conversation, FakeAgent, interrupt_us
 
@@ -577,8 +578,10 @@ IMAGE = {
     "id": "sha256:0123456789abcdef",
     "digest": "sha256:ff",
     "size": 1032225,
+    "sharedSize": 32225,
+    "uniqueSize": 1000000,
     "created": "",
-    "layers": 1,
+    "layerCount": 1,
 }
 
 
@@ -586,10 +589,12 @@ def test_image_ls(agent: FakeAgent, run: Run) -> None:
     agent.answers["image-list"] = [{"done": {"images": [IMAGE]}}]
     _, out, _ = run("image", "ls")
     assert [line.split() for line in out.splitlines()] == [
-        ["REFERENCE", "IMAGE", "ID", "SIZE", "CREATED"],
-        ["localhost/app:1", "0123456789ab", "1.03MB", "<unknown>"],
-        ["localhost/app:2", "0123456789ab", "1.03MB", "<unknown>"],
+        ["REFERENCE", "IMAGE", "ID", "SIZE", "SHARED", "UNIQUE", "CREATED"],
+        ["localhost/app:1", "0123456789ab", "1.03MB", "32.2kB", "1MB", "<unknown>"],
+        ["localhost/app:2", "0123456789ab", "1.03MB", "32.2kB", "1MB", "<unknown>"],
     ]
+    run("image", "ls", "app", "--filter", "dangling=false", "-o", "wide")
+    assert agent.requests[-1]["filters"] == ["dangling=false", "reference=app"]
     assert json.loads(run("image", "ls", "-o", "json")[1]) == [IMAGE]
     assert run("image", "ls", "-o", "name")[1] == "localhost/app:1\nlocalhost/app:2\n"
     agent.answers["image-list"] = [{"done": {"images": []}}]
@@ -733,3 +738,90 @@ def test_status_and_stop_do_not_start_an_agent(
     assert run("agent", "status") == (1, "the agent is not running\n", "")
     assert run("agent", "stop") == (0, "the agent is not running\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_image_rm_tells_what_could_not_go(agent: FakeAgent, run: Run) -> None:
+    failed = [NotFound("no image a").to_status(), MinipodError("b is used", "wait").to_status()]
+    agent.answers["image-rm"] = [{"done": {"removed": ["untagged: c"], "failed": failed}}]
+    code, out, err = run("image", "rm", "a", "b", "c")
+    assert (code, out) == (1, "untagged: c\n")
+    assert err == "minipod: no image a\nminipod: b is used\n  hint: wait\n"
+
+
+def test_image_tag(agent: FakeAgent, run: Run) -> None:
+    agent.answers["image-tag"] = [{"done": {"reference": "docker.io/library/b:1"}}]
+    assert run("image", "tag", "a", "b:1") == (0, "tagged docker.io/library/b:1\n", "")
+    assert (agent.requests[0]["reference"], agent.requests[0]["name"]) == ("a", "b:1")
+
+
+def test_image_history(agent: FakeAgent, run: Run) -> None:
+    step = {"created": "", "createdBy": "RUN  a\n\x1b[1m" + "b" * 60, "comment": "c", "size": 5}
+    done = {"id": "sha256:0123456789abcdef", "history": [step, {**step, "createdBy": "FROM x"}]}
+    agent.answers["image-history"] = [{"done": done}]
+    lines = run("image", "history", "a")[1].splitlines()
+    assert lines[0].split() == ["ID", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert lines[1].startswith("0123456789ab   <unknown>   RUN a \\x1b[1mbb")
+    assert "…" in lines[1] and lines[1].endswith("5B     c")
+    assert lines[2].split() == ["<missing>", "<unknown>", "FROM", "x", "5B", "c"]
+    assert "b" * 60 in run("image", "history", "a", "--no-trunc")[1]
+    assert json.loads(run("image", "history", "a", "-o", "json")[1]) == done["history"]
+
+
+def test_image_prune(agent: FakeAgent, run: Run) -> None:
+    plan = {"images": [IMAGE], "removed": [], "reclaimed": 1_000_000}
+    agent.answers["image-prune"] = [{"done": plan}]
+    code, out, err = run("image", "prune", "-a", "--dry-run", "--keep-storage", "1Gi")
+    assert (code, err) == (0, "") and out.endswith("would reclaim 1MB\n")
+    assert "localhost/app:1, localhost/app:2   0123456789ab   1MB" in out
+    assert agent.requests[0]["keep"] == 1 << 30 and agent.requests[0]["all"]
+    code, out, err = run("image", "prune")
+    assert (code, out) == (2, "")
+    assert "this would remove 1 image, 1MB, and nobody can be asked" in err
+    assert all(request["dryRun"] for request in agent.requests)
+    agent.answers["image-prune"] = [{"done": {**plan, "removed": ["untagged: a"], "images": []}}]
+    assert run("image", "prune", "--force") == (0, "untagged: a\nreclaimed 1MB\n", "")
+    assert agent.requests[-1]["dryRun"] is False
+    assert run("image", "prune", "--keep-storage", "-5GB")[0] == 2
+
+
+def test_system_df(agent: FakeAgent, run: Run) -> None:
+    part = {"count": 2, "active": 1, "size": 4000, "reclaimable": 1000}
+    image = {"name": "a:1", "id": "sha256:0123456789abcdef", "size": 4000, "pods": ["default/x"]}
+    image |= {"sharedSize": 1000, "uniqueSize": 3000}
+    pod = {"name": "default/x", "phase": "Running", "size": 7}
+    found = {
+        "images": {**part, "items": [image]},
+        "pods": {**part, "items": [pod]},
+        "volumes": {**part, "size": 0, "items": [{"name": "pvc-1", "claim": "", "size": 0}]},
+        "logs": {**part, "items": [{"name": "default/x", "size": 9}]},
+    }
+    agent.answers["system-df"] = [{"done": found}]
+    lines = [line.split() for line in run("system", "df")[1].splitlines()]
+    assert lines[0] == ["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]
+    assert lines[1] == ["Images", "2", "1", "4kB", "1kB", "(25%)"]
+    assert lines[3] == ["Volumes", "2", "1", "0B", "1kB"]
+    each = run("system", "df", "-v")[1]
+    assert "a:1         0123456789ab   4kB    1kB      3kB      1" in each
+    assert "pvc-1    <none>   0B" in each
+    assert json.loads(run("system", "df", "-o", "json")[1]) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("5", 5),
+        ("5B", 5),
+        ("1kB", 1000),
+        ("2.5MB", 2_500_000),
+        ("10Gi", 10 << 30),
+        ("1TiB", 1 << 40),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e9", "GB", "1 XB", "9" * 40, "1ki1", "nan", "٣"])
+def test_no_sizes(text: str) -> None:
+    with pytest.raises(UsageError, match="is no size"):
+        parse_size(text)

@@ -32,6 +32,7 @@ LAYERS = {
     "errors": -1,
     "kinds": -1,
     "suffix": -1,
+    "durations": 0,
     "transactions": 0,
     "jsonpath": 0,
     "": -2,  # minipod/__init__.py: the version

@@ -12,7 +12,7 @@ from minipod.cli.options import SETTINGS, complete_images, examples
 Json = dict[str, Any]
 
 app = typer.Typer(
-    help="List, load, pull, save, remove and inspect images.",
+    help="List, pull, push, load, save, make, tag, inspect and remove images.",
     epilog=examples("minipod image ls", "minipod image pull nginx"),
     **SETTINGS,
 )
@@ -25,3 +25,17 @@ References = Annotated[
     list[str],
     typer.Argument(metavar="IMAGE...", help="References or ids.", autocompletion=complete_images),
 ]
+
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="KEY=VALUE",
+        help="reference=NAME, dangling=true, before=IMAGE, since=IMAGE, until=24h, label=KEY.",
+    ),
+]
+
+
+def short_id(image: Json) -> str:
+    """Return the first twelve digits of an image's id."""
+    return str(image.get("id", "")).removeprefix("sha256:")[:12]
