@@ -56,11 +56,11 @@ def image_filter(texts: Sequence[str], images: ImageStore) -> Wanted:
 
 
 def created(image: Image) -> float:
-    """Return when *image* says that it was made, in seconds since 1970; 0 when it does not."""
+    """Return when *image* says that it was made, in seconds since 1970; NaN, before and after nothing, if never."""
     try:
         return datetime.fromisoformat(image.created).timestamp()
     except (ValueError, OverflowError):
-        return 0.0
+        return math.nan
 
 
 def _named(image: Image, pattern: str) -> bool:

@@ -204,7 +204,8 @@ class ImageService:
         self, image: Image, shares: dict[str, Share], users: dict[str, list[str]]
     ) -> dict[str, Any]:
         share = shares.get(image.digest, Share(0, 0))
-        times = self._images.times(image)
+        pods = users.get(image.id, [])
+        used = time.time() if pods else self._images.times(image).used
         return {
             "reference": image.reference,
             "references": list(image.references),
@@ -219,8 +220,8 @@ class ImageService:
             "os": image.os,
             "labels": dict(image.config.labels),
             "layerCount": len(image.layers),
-            "lastUsed": timestamp(times.used),
-            "pods": users.get(image.id, []),
+            "lastUsed": timestamp(used),
+            "pods": pods,
         }
 
 

@@ -124,12 +124,17 @@ class Transfers:
             find(self._images, reference)
         style: Literal["oci-archive", "docker-archive"] = "oci-archive"
         match call.request.get("format") or style:
+            case "oci-dir":
+                await asyncio.to_thread(self._images.save_directory, references, call.fds[0])
+                return {"references": references}
             case "oci-archive":
                 pass
             case "docker-archive":
                 style = "docker-archive"
             case other:
-                raise UsageError(f"unknown format {other!r}", "use oci-archive or docker-archive")
+                raise UsageError(
+                    f"unknown format {other!r}", "use oci-archive, oci-dir or docker-archive"
+                )
         target = os.fdopen(os.dup(call.fds[0]), "wb")
 
         def write() -> None:

@@ -59,6 +59,19 @@ class Image:
     os: str
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Instants in the life of an image, in seconds since 1970.
+
+    Attributes:
+        came: when it was loaded, pulled or made last.
+        used: when a pod used it last, or else when it came.
+    """
+
+    came: float
+    used: float
+
+
 class Catalog:
     """Reads the store at *layout*; readers need no lock.
 

@@ -76,7 +76,51 @@ def _output(path: str | BinaryIO) -> Iterator[BinaryIO]:
         raise
 
 
+def save_directory(layout: Layout, images: Sequence[Saved], fd: int) -> None:
+    """Write *images* as an OCI image layout into the empty directory *fd*.
+
+    Raises:
+        OSError: something cannot be read or written.
+    """
+    index, blobs = _oci_parts(images)
+    os.mkdir("blobs", 0o755, dir_fd=fd)
+    os.mkdir("blobs/sha256", 0o755, dir_fd=fd)
+    place = os.open("blobs/sha256", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+    try:
+        for blob in blobs:
+            with open(layout.blob(blob.digest), "rb") as source:
+                _write_file(place, blob.hex, source)
+    finally:
+        os.close(place)
+    _write_file(fd, "index.json", io.BytesIO(index))
+    _write_file(fd, "oci-layout", io.BytesIO(LAYOUT_MARKER))
+
+
+def _write_file(dir_fd: int, name: str, source: BinaryIO) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o644, dir_fd=dir_fd)
+    try:
+        while data := source.read(CHUNK):
+            write_all(fd, data)
+    finally:
+        os.close(fd)
+
+
 def _write_oci(layout: Layout, images: Sequence[Saved], tar: tarfile.TarFile) -> None:
+    index, blobs = _oci_parts(images)
+    _add(tar, "oci-layout", LAYOUT_MARKER)
+    _add(tar, "index.json", index)
+    for directory in ("blobs", "blobs/sha256"):
+        info = tarfile.TarInfo(directory)
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(info)
+    for blob in blobs:
+        with open(layout.blob(blob.digest), "rb") as file:
+            _add_file(tar, f"blobs/sha256/{blob.hex}", file, blob.size)
+
+
+def _oci_parts(images: Sequence[Saved]) -> tuple[bytes, list[Descriptor]]:
+    """Return the index of a layout with *images*, and the blobs that it leads to, in their order."""
     entries = []
     blobs: dict[str, Descriptor] = {}
     for entry, manifest, _, names in images:
@@ -92,15 +136,7 @@ def _write_oci(layout: Layout, images: Sequence[Saved], tar: tarfile.TarFile) ->
         "mediaType": OCI_INDEX,
         "manifests": [entry.to_json() for entry in entries],
     }
-    _add(tar, "oci-layout", LAYOUT_MARKER)
-    _add(tar, "index.json", to_json(index))
-    for directory in ("blobs", "blobs/sha256"):
-        info = tarfile.TarInfo(directory)
-        info.type, info.mode = tarfile.DIRTYPE, 0o755
-        tar.addfile(info)
-    for _, blob in sorted(blobs.items()):
-        with open(layout.blob(blob.digest), "rb") as file:
-            _add_file(tar, f"blobs/sha256/{blob.hex}", file, blob.size)
+    return to_json(index), [blob for _, blob in sorted(blobs.items())]
 
 
 def _write_docker(layout: Layout, images: Sequence[Saved], tar: tarfile.TarFile) -> None:

@@ -11,12 +11,12 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from minipod.errors import MinipodError, NotFound, UsageError
 from minipod.images.bounds import BadImage, Limits
-from minipod.images.catalog import Catalog, Image
+from minipod.images.catalog import Catalog, Image, Times
 from minipod.images.documents import Descriptor
 from minipod.images.edge import Edge, no_image
 from minipod.images.history import Step, history
@@ -29,8 +29,10 @@ from minipod.images.sizes import Footprint, LayerSizes
 if TYPE_CHECKING:
     from minipod.images.making.source import Making
     from minipod.images.registry.source import Access
+    from minipod.images.save import Saved
 
 Format = Literal["oci-archive", "docker-archive"]
+
 
 # ImageStore has a method that is called list.
 _Images = list[Image]
@@ -38,19 +40,6 @@ _Entries = list[Descriptor]
 _Lines = list[str]
 _Layers = list[tuple[Descriptor, str]]
 _Steps = list[Step]
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """Instants in the life of an image, in seconds since 1970.
-
-    Attributes:
-        came: when it was loaded, pulled or made last.
-        used: when a pod used it last, or else when it came.
-    """
-
-    came: float
-    used: float
 
 
 class ImageStore:
@@ -454,9 +443,25 @@ class ImageStore:
         from minipod.images.save import save
 
         if format not in ("oci-archive", "docker-archive"):
-            raise UsageError(
-                f"unknown archive format {format!r}", "use oci-archive or docker-archive"
-            )
+            raise UsageError(f"unknown format {format!r}", "use oci-archive or docker-archive")
+        images = self._to_save(references)
+        with Edge(path if isinstance(path, str) else "output"):
+            save(self._layout, images, path, format)
+
+    def save_directory(self, references: Sequence[str], fd: int) -> None:
+        """Write images as an OCI image layout into the empty directory *fd*; see :meth:`save`.
+
+        Raises:
+            NotFound: there is no such image.
+            MinipodError: the store is damaged, or the directory cannot be written.
+        """
+        from minipod.images.save import save_directory
+
+        images = self._to_save(references)
+        with Edge("output"):
+            save_directory(self._layout, images, fd)
+
+    def _to_save(self, references: Sequence[str]) -> Sequence[Saved]:
         images = []
         for reference in references:
             image = self.get(reference)
@@ -466,8 +471,7 @@ class ImageStore:
             names = [wanted] if wanted in image.references else list(image.references)
             entry = next(entry for entry in self._catalog.entries() if entry.digest == image.digest)
             images.append((entry, *self._catalog.documents(entry), names))
-        with Edge(path if isinstance(path, str) else "output"):
-            save(self._layout, images, path, format)
+        return images
 
     def _remove(self, reference: str) -> _Lines:
         from minipod.images.sweep import discard

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
 import uuid
 
 from minipod.api import Pod
-from minipod.errors import AlreadyExists, NotFound
+from minipod.errors import AlreadyExists, MinipodError, NotFound
 from minipod.network import PodLink
 from minipod.pods import hostports
 from minipod.pods.downward import node_name
@@ -124,7 +125,17 @@ class PodManager:
                 await asyncio.sleep(10)
         if self._workers.get(key) is worker:
             del self._workers[key]
+        self._let_go_of_images(worker)
         self.tools.storage.look_again()
+
+    def _let_go_of_images(self, worker: PodWorker) -> None:
+        """Note that the pod's images were in use until now."""
+        images, record = self.tools.images, worker.record
+        ids = {container.image_id for container in record.containers} - {""}
+        for image_id in ids | set(record.volume_images.values()):
+            with contextlib.suppress(MinipodError):
+                if image := images.get(image_id):
+                    images.touch(image)
 
     def image_came(self) -> None:
         """Tell the pods that there is a new image: some may wait for it."""

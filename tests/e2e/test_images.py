@@ -81,10 +81,10 @@ def test_inspect_by_name_and_by_id(store: Instance) -> None:
     assert "architecture:" in store.cli("image", "inspect", OTHER, "-o", "yaml").stdout
 
 
-@pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "directory", "stdin"])
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "oci-dir", "directory", "stdin"])
 def test_what_is_saved_can_be_loaded_and_run(store: Instance, tmp_path: Path, form: str) -> None:
     file = tmp_path / "saved.tar"
-    style = form if form in ("oci-archive", "docker-archive") else "oci-archive"
+    style = "oci-archive" if form in ("directory", "stdin") else form
     store.cli("image", "save", OTHER, "-o", file, "--format", style)
     before = json.loads(store.cli("image", "inspect", OTHER).stdout)["id"]
     assert store.cli("image", "rm", OTHER).stdout.startswith(f"untagged: {OTHER}\n")
@@ -242,6 +242,18 @@ def test_from_dir_refuses(store: Instance, tmp_path: Path, options: list[str], w
     done = store.cli("image", "from-dir", tmp_path, "localhost/made:1", *options, check=False)
     check_error(done, 2, why)
     assert "localhost/made:1" not in listed(store)
+
+
+def test_save_to_a_directory_that_is_not_empty(store: Instance, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("kept")
+    save = ["image", "save", TEST_IMAGE, "--format", "oci-dir", "-o"]
+    check_error(store.cli(*save, tmp_path / "full", check=False), 2, "directory not empty")
+    check_error(store.cli(*save, "-", check=False), 2, "cannot be written to stdout")
+    assert os.listdir(tmp_path) == ["full"] and os.listdir(tmp_path / "full") == ["file"]
+    (tmp_path / "empty").mkdir()
+    store.cli(*save, f"{tmp_path}/empty/")
+    assert sorted(os.listdir(tmp_path / "empty")) == ["blobs", "index.json", "oci-layout"]
 
 
 def test_load_under_another_name(store: Instance, other_archive: Path) -> None:

@@ -605,6 +605,43 @@ def test_sweep_leaves_the_living(tmp_path: Path, store: ImageStore) -> None:
     assert store.get(NAME) == image
 
 
+def test_what_is_going_is_handed_to_nobody(tmp_path: Path, store: ImageStore) -> None:
+    image = loaded(store, write(tmp_path / "a", oci_files({"one": app(), "two": app()})))
+    assert store.meant("one") == ([], ["docker.io/library/one:latest"])
+    digests, names = store.meant(image.id)
+    assert digests == [image.digest] and len(names) == 2
+    with store.going(digests):
+        assert store.get("one") is None and store.get(image.digest) is None and not store.list()
+        with store.going(digests):
+            pass
+        assert store.get("one") is None
+        assert len(store.remove(image.id)) > 2
+    assert store.list() == []
+    assert_whole(store)
+
+
+def test_tag(tmp_path: Path, store: ImageStore) -> None:
+    with pytest.raises(NotFound):
+        store.tag("one", "two")
+    one = loaded(store, write(tmp_path / "a", oci_files({"one": app()})))
+    other = loaded(store, write(tmp_path / "b", oci_files({"two": build_image([BASE])})))
+    assert store.tag("one", "quay.io/x/three") == "quay.io/x/three:latest"
+    assert (
+        store.tag(one.id[7:19], f"pinned@{one.digest}") == f"docker.io/library/pinned@{one.digest}"
+    )
+    store.tag("one", "two")
+    found = store.get("one")
+    assert found is not None and len(found.references) == 4
+    left = store.get(other.digest)
+    assert left is not None and left.references == ()
+    for name in ("A B", f"pinned@{other.digest}"):
+        with pytest.raises(UsageError):
+            store.tag("one", name)
+    with pytest.raises(NotFound):
+        store.tag("none", "four")
+    assert_whole(store)
+
+
 def test_removed_while_loading(tmp_path: Path, store: ImageStore) -> None:
     """What the load counted on goes away in the middle; it is taken in again."""
     path = write(tmp_path / "a", oci_files({"one": build_image([BASE])}))

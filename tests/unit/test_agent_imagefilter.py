@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,12 @@ from minipod.images import Image, ImageConfig, ImageStore
 from minipod.pods.times import timestamp
 
 NOW = time.time()
+
+
+def test_an_image_that_does_not_say_when_it_was_made() -> None:
+    unknown = replace(IMAGES[0], created="")
+    for text in ("until=1s", "until=2100-01-01", "before=unit", "since=unit"):
+        assert not image_filter([text], cast(ImageStore, Store()))(unknown)
 
 
 def image(name: str, hours: float, labels: dict[str, str] | None = None) -> Image:

@@ -15,7 +15,7 @@ from minipod.cli.image.group import Json, References, app
 from minipod.cli.options import Session, complete_words, session, verb
 
 _SPOOL = "/var/tmp"  # /tmp is often memory, and images are big
-_FORMATS = ("oci-archive", "docker-archive")
+_FORMATS = ("oci-archive", "oci-dir", "docker-archive")
 
 
 @verb(app, "minipod image load busybox.tar", "docker save app:1 | sudo minipod image load -")
@@ -109,6 +109,7 @@ def opened(file: str, what: str, *, spooled: bool = False) -> Iterator[int]:
     app,
     "minipod image save localhost/app:1 -o app.tar",
     "minipod image save app:1 -o - | gzip > app.tar.gz",
+    "minipod image save app:1 app:2 --format oci-dir -o layout",
 )
 def save(
     ctx: typer.Context,
@@ -126,7 +127,10 @@ def save(
         ),
     ] = "oci-archive",
 ) -> None:
-    """Write images into an archive."""
+    """Write images into an archive, or into a directory, as an OCI image layout.
+
+    All of it appears at once, or nothing. Podman, Docker and skopeo read them, and `image load`.
+    """
     from minipod.cli.output import check_format
     from minipod.errors import UsageError
 
@@ -136,7 +140,9 @@ def save(
         "references": references,
         "format": check_format(form, _FORMATS),
     }
-    if output == "-":
+    if form == "oci-dir":
+        _save_to_directory(session(ctx), request, output)
+    elif output == "-":
         if sys.stdout.isatty():
             raise UsageError("an archive is not for a terminal", "write it to a file: -o app.tar")
         _save_to_stdout(session(ctx), request)
@@ -157,6 +163,38 @@ def _save_to_stdout(where: Session, request: Json) -> None:
         spool.seek(0)
         while data := spool.read(1 << 20):
             write_all(1, data)
+
+
+def _save_to_directory(where: Session, request: Json, output: str) -> None:
+    """Write into the directory *output*, which must be empty or not there, and gets its content at once.
+
+    Raises:
+        UsageError: there is something.
+    """
+    import shutil
+
+    from minipod.cli.client import call
+    from minipod.errors import UsageError
+
+    if output == "-":
+        raise UsageError("a directory cannot be written to stdout", "-o DIR, or another --format")
+    output = output.rstrip("/") or output
+    partial = f"{output}.{os.getpid()}.partial"
+    os.mkdir(partial, 0o755)
+    fd = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with call(where.config, request, [fd]) as answer:
+            answer.finish()
+        try:
+            os.rename(partial, output)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(f"{output}: {why}", "name a new directory, or an empty one") from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        os.close(fd)
 
 
 def _save_to_file(where: Session, request: Json, output: str) -> None:

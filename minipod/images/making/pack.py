@@ -34,6 +34,7 @@ _TYPES = {
 _SECOND = 1_000_000_000
 _PIECE = 1 << 20
 _THREADS = 4
+_LEVEL = 4  # of gzip: twice as fast as the usual 6, for 3 % more bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ class _Gzip:
 
 
 def _deflate(data: bytes, last: bool) -> bytes:
-    compressor = zlib.compressobj(wbits=-15)
+    compressor = zlib.compressobj(_LEVEL, wbits=-15)
     # A full flush ends at a byte and refers to nothing before, so that pieces can follow one another.
     return compressor.compress(data) + compressor.flush(
         zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH
