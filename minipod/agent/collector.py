@@ -83,6 +83,8 @@ class Collector:
                 log.warning("collecting images: %s", error)
                 self._event("Warning", "ImageGCFailed", str(error))
                 self._next = time.monotonic() + PERIOD
+            except Exception:  # it goes on, whatever is wrong with one look
+                log.exception("collecting images")
             await asyncio.sleep(LOOK)
 
     async def look(self) -> None:

@@ -22,9 +22,11 @@ class ImageSizes:
         if paths:
             # One after the other: a layer's files that another one has too are counted for both.
             measured = {name: (await disk_usage([path]))[path] for path, name in paths.items()}
+            # What has vanished meanwhile has no size to be remembered.
+            measured = {name: size for name, size in measured.items() if size}
             self._images.layer_sizes.learn(measured, frozenset(there))
             known |= measured
-        return {name: known[name] for name in there}
+        return {name: known.get(name, 0) for name in there}
 
     async def shares(self) -> dict[str, Share]:
         """Return what each image takes up, by its digest."""

@@ -117,6 +117,23 @@ def _write_oci(layout: Layout, images: Sequence[Saved], tar: tarfile.TarFile) ->
     for blob in blobs:
         with open(layout.blob(blob.digest), "rb") as file:
             _add_file(tar, f"blobs/sha256/{blob.hex}", file, blob.size)
+    # As Docker does: readers that know no OCI archives, or only those of one image, find what they know.
+    _add(tar, "manifest.json", to_json([_docker_item(image) for image in images]))
+
+
+def _docker_item(image: Saved) -> dict[str, object]:
+    """Return what stands for *image* in a Docker archive whose files lie as in a layout."""
+    _, manifest, _, names = image
+    return {
+        "Config": f"blobs/sha256/{manifest.config.hex}",
+        "RepoTags": _tags(names),
+        "Layers": [f"blobs/sha256/{layer.hex}" for layer in manifest.layers],
+    }
+
+
+def _tags(names: Sequence[str]) -> list[str] | None:
+    """Return those of *names* that Docker knows in an archive: it has no digests there."""
+    return [name for name in names if "@" not in name] or None
 
 
 def _oci_parts(images: Sequence[Saved]) -> tuple[bytes, list[Descriptor]]:
@@ -153,9 +170,7 @@ def _write_docker(layout: Layout, images: Sequence[Saved], tar: tarfile.TarFile)
             written.add(config_name)
             with open(layout.blob(manifest.config.digest), "rb") as file:
                 _add_file(tar, config_name, file, manifest.config.size)
-        # Docker knows no digests here.
-        tags = [name for name in names if "@" not in name]
-        items.append({"Config": config_name, "RepoTags": tags or None, "Layers": layer_names})
+        items.append({"Config": config_name, "RepoTags": _tags(names), "Layers": layer_names})
     _add(tar, "manifest.json", to_json(items))
 
 

@@ -101,6 +101,21 @@ def test_to_podman(tmp_path: Path, podman: Podman, format: Any, compression: Any
     ]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_several_to_podman(tmp_path: Path, podman: Podman, format: Any) -> None:
+    store = ImageStore(str(tmp_path / "store"))
+    names = ["localhost/mpt-one:1", "localhost/mpt-two:1", "localhost/mpt-also-two:1"]
+    built = [builder.build_image([LAYER, {str(n): b""}]) for n in (1, 2)]
+    files = builder.oci_files({names[0]: built[0], names[1]: built[1]})
+    builder.write_archive(tmp_path / "a.tar", files)
+    store.load(str(tmp_path / "a.tar"))
+    store.tag(names[1], names[2])
+    store.save(names, str(tmp_path / "saved.tar"), format=format)
+    podman("load", "-i", tmp_path / "saved.tar")
+    ids = [f"sha256:{id_in(podman, name)}" for name in names]
+    assert ids == [built[0].config.digest, built[1].config.digest, built[1].config.digest]
+
+
 def test_directory_from_podman(tmp_path: Path, podman: Podman) -> None:
     (tmp_path / "fs.tar").write_bytes(builder.layer_tar(LAYER))
     podman("import", tmp_path / "fs.tar", NAME)

@@ -271,7 +271,7 @@ def test_verbs_are_completed() -> None:
 
 def test_names_are_completed(agent: FakeAgent) -> None:
     agent.answers["get"] = items(pod("web-1"), pod("web-2"), pod("db", "other"))
-    agent.answers["image-list"] = [{"done": {"images": [{"reference": "app:1"}]}}]
+    agent.answers["image-list"] = [{"done": {"images": [{"references": ["app:1"]}]}}]
 
     def offered(words: str) -> list[str]:
         return complete(words)

@@ -12,7 +12,7 @@ from minipod.cli.options import SETTINGS, complete_images, examples
 Json = dict[str, Any]
 
 app = typer.Typer(
-    help="List, pull, push, load, save, make, tag, inspect and remove images.",
+    help="List, get, give away, make and remove images.",
     epilog=examples("minipod image ls", "minipod image pull nginx"),
     **SETTINGS,
 )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -50,17 +51,20 @@ class LeftOut:
     """What does not become part of the image, for the user to know."""
 
     def __init__(self) -> None:
-        self._names: dict[str, list[bytes]] = {}
+        self._names: dict[str, list[bytes]] = {}  # the first ones
+        self._counts: Counter[str] = Counter()
 
     def add(self, what: str, name: bytes) -> None:
         """Note that *name*, which is one of *what* (a plural), is left out."""
-        self._names.setdefault(what, []).append(name)
+        self._counts[what] += 1
+        if self._counts[what] <= _SHOWN:
+            self._names.setdefault(what, []).append(name)
 
     def notes(self) -> list[str]:
         """Return a line for each kind."""
         return [
-            f"left out {len(names)} {what}: {', '.join(map(show, names[:_SHOWN]))}"
-            + (", …" if names[_SHOWN:] else "")
+            f"left out {self._counts[what]} {what}: {', '.join(map(show, names))}"
+            + (", …" if self._counts[what] > _SHOWN else "")
             for what, names in self._names.items()
         ]
 
