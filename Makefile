@@ -100,7 +100,7 @@ test: test-setup ## all tests, as root; ARGS='tests/unit -k name' for some, MINI
 	$(SUDO) env MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT) $(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-vm
-test-vm: test-setup ## what needs systemd and cgroup v2, in a virtual machine, with the tests of tests/root
+test-vm: test-setup ## all of tests/vm: with files of tests/root in a machine, and the two commands in bare ones
 	$(SUDO) env MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT) MINIPOD_TEST_VM_ALL=1 \
 	  $(BIN)/python -m pytest tests/vm $(ARGS)
 
