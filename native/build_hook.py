@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import runpy
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,24 @@ class Wheel(bdist_wheel):
         """Name the oldest Python of the stable ABI."""
         super().initialize_options()
         self.py_limited_api = "cp311"
+
+    def run(self) -> None:
+        """Write the manual pages and completions, which go to ``share`` beside the ``bin`` of the Python.
+
+        Raises:
+            CalledProcessError: what they are made from cannot be loaded.
+        """
+        top = Path(".build/setuptools/manual")
+        shutil.rmtree(top, ignore_errors=True)
+        # Beside pip's own path to the isolated environment that it builds in.
+        path = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+        command = (sys.executable, "native/packaging/manpages.py", str(top))
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, check=True)
+        files = sorted(path for path in top.rglob("*") if path.is_file())
+        self.distribution.data_files = [
+            (str(path.parent.relative_to(top)), [str(path)]) for path in files
+        ]
+        super().run()
 
 
 class BuildBinding(build_ext):
