@@ -154,6 +154,10 @@ wheels: setup ## the source distribution and wheels for x86_64 and aarch64, into
 	$(call install-packages,$(PACKAGING_PACKAGES))
 	$(BIN)/python -m native.packaging.wheels dist
 
+.PHONY: deb
+deb: setup ## a package for Debian 12, 13 and Ubuntu 24.04, of this machine's architecture, into dist/
+	$(BIN)/python -m native.packaging.deb dist
+
 .PHONY: install
 install: packages ## install to PREFIX (/opt/minipod), with a link in /usr/local/bin
 	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 or newer: install one, or say make PYTHON=…" >&2; exit 1; }

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from native.packaging import cross, source
 
+# The command of the Python that runs the build may tell the linker where that Python's own libraries are.
+NATIVE = {"LDSHARED": "gcc -shared"}
+
 
 def main() -> None:
     """Build what the command line names."""
@@ -46,7 +49,7 @@ def wheel(archive: Path, arch: cross.Architecture, out: Path, scratch: Path) -> 
     """Build the wheel of the source distribution *archive* for *arch* in *out*; return its path."""
     place = scratch / arch.name
     place.mkdir()
-    environment = {} if arch.is_ours else cross.environment(arch, place)
+    environment = NATIVE if arch.is_ours else cross.environment(arch, place)
     tree = source.unpack(archive, place / "source")
     built = place / source.backend("build_wheel", tree, place, environment)
     command = (sys.executable, "-m", "auditwheel", "show", "--json", built)

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import struct
@@ -65,6 +66,7 @@ def test_what_is_in_a_wheel(built: Built) -> None:
             names = archive.namelist()
             binding = archive.read("minipod/native/_core.abi3.so")
             assert machine(binding) == ELF_MACHINE[name]
+            assert not re.search(rb"/(home|root|tmp|opt|usr/local)/", binding), "no path of ours"
             for program in ("minipod-shim", "minipod-pause"):
                 info = archive.getinfo(f"minipod/native/bin/{program}")
                 assert info.external_attr >> 16 & 0o111 == 0o111, "executable when it is installed"
