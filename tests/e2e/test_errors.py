@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.user import ESCAPE, PATIENCE, Running, check_error, create, manifest, pod, shell
-from tests.features import requires
 from tests.instance import TEST_IMAGE, Instance
 
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
@@ -378,7 +377,7 @@ def test_full_disk_under_the_output_is_an_error(shared_instance: Instance) -> No
     assert words.startswith(b"minipod: ") and words.endswith(b"no space left on device\n")
 
 
-# ---- agent, doctor ----
+# ---- agent ----
 
 
 def test_agent_status_and_stop_tell_of_the_pods(shared_instance: Instance) -> None:
@@ -400,26 +399,6 @@ def test_agent_status_and_stop_tell_of_the_pods(shared_instance: Instance) -> No
     assert agent_pid(shared_instance) != pid
     shared_instance.delete("one", "over")
     assert shared_instance.cli("agent", "stop").stdout == "the agent has stopped\n"
-
-
-@requires("tool:nft")
-def test_doctor_finds_a_machine_that_runs_pods(shared_instance: Instance) -> None:
-    done = shared_instance.cli("doctor", check=False)
-    levels = {
-        line.split(":")[0].split()[-1]: line.split()[0]
-        for line in done.stdout.splitlines()
-        if not line.startswith(" ")
-    }
-    assert "fail" not in levels.values(), done.stdout
-    assert done.returncode == 0 and done.stderr == ""
-    assert levels["overlayfs"] == "ok" and levels["nftables"] == "ok"
-    assert ESCAPE not in done.stdout
-
-
-def test_doctor_names_what_is_missing(shared_instance: Instance) -> None:
-    done = shared_instance.cli("doctor", check=False, env={"MINIPOD_POD_CIDR": "127.0.0.0/8"})
-    assert done.returncode == 1
-    assert "fail  pod range: " in done.stdout and "hint: " in done.stdout
 
 
 def test_plan_creates_nothing(shared_instance: Instance) -> None:
