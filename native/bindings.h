@@ -26,6 +26,18 @@ int mp_set_fs_ids(uint32_t uid, uint32_t gid);
 
 int mp_syncfs(int fd);
 
+/*
+ * Give this process a root of its own, in which there are the `count` paths of `shown` (those that exist), read-only, and
+ * `writable`; and nothing else.
+ */
+int mp_seclude(const char *const *shown, int count, const char *writable);
+
+/*
+ * Refuse this process, for good, system calls that reach other processes, mounts, devices or the kernel's settings,
+ * programs to execute, and sockets other than IPv4's and IPv6's, or any without `network`.
+ */
+int mp_forbid(int network);
+
 /* Whether overlayfs takes layers one by one ("lowerdir+", Linux 6.5), by trying: 1 yes, 0 no, -errno on trouble. */
 int mp_probe_overlay_append(void);
 int mp_probe_tmpfs_noswap(void);

@@ -12,9 +12,10 @@ It writes lines of JSON to stdout: any number of ``{"progress": {"layer", "statu
 ``{"done": [references], "images": [manifest digests]}`` or ``{"error": {"what", "remedy", "reason", "exitCode"}}``, and
 exits with 0 or 1. A killed loader leaves nothing that the next sweep does not find.
 
-It parses hostile input as root; so before it reads any, it gives up what it does not need: the network (unless a
-registry is asked), the System V objects, ever gaining privileges, and all capabilities but those that writing a layer
-takes.
+It parses hostile input as root; so it gives up what it does not need. At its start: the network (unless a registry is
+asked), the System V objects, ever gaining privileges, and all capabilities but those that writing a layer takes. And
+before it reads anything from outside, when it has opened what it is to read and knows the credentials (which helpers
+may say): all that :mod:`minipod.images.seclusion` tells of.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from minipod.errors import MinipodError
+from minipod.images.edge import Edge
+from minipod.images.layout import Layout
 from minipod.images.reference import normalize_reference
 from minipod.images.store import ImageStore
 
 if TYPE_CHECKING:
     from minipod.images.registry.source import Access
 
-# DAC_OVERRIDE also to read the archive; MKNOD and SYS_ADMIN for whiteouts and opaque directories.
-KEPT_CAPABILITIES = ("chown", "dac_override", "fowner", "fsetid", "mknod", "setfcap", "sys_admin")
+# DAC_OVERRIDE also to read the archive, SYS_ADMIN for opaque directories. Whiteouts need no MKNOD (Linux 5.8).
+KEPT_CAPABILITIES = ("chown", "dac_override", "fowner", "fsetid", "setfcap", "sys_admin")
 _MAX_REQUEST = 16 << 20  # pull secrets may be in it
 
 
@@ -65,13 +68,14 @@ def load(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
         MinipodError: the image is refused or cannot be loaded.
         KeyError: the request lacks ``root``, or both ``path`` and ``fd``.
     """
-    source = request["fd"] if request.get("fd") is not None else request["path"]
+    fd = _opened(request)
+    _seclude(request)
     images = ImageStore(request["root"]).load(
-        source,
+        fd,
         progress=lambda progress: _write(output, {"progress": progress}),
         name=request.get("name"),
         platform=request.get("platform"),
-        label=request.get("source") or "archive",
+        label=request.get("source") or request.get("path") or "archive",
     )
     references = [name for image in images for name in image.references or (image.digest,)]
     return {"done": references, "images": [image.digest for image in images]}
@@ -111,6 +115,7 @@ def make(request: dict[str, Any], output: BinaryIO) -> dict[str, Any]:
         said["newest"],
         said["comment"],
     )
+    _seclude(request)
     image, notes = ImageStore(request["root"]).make(
         request["fd"],
         making,
@@ -141,7 +146,35 @@ def _access(request: dict[str, Any]) -> Access:
     from minipod.images.registry.settings import Settings
     from minipod.images.registry.source import Access
 
-    return Access(Settings(**request["settings"]), request["auths"], request["proxies"])
+    settings = Settings(**request["settings"])
+    certificates = [f"{settings.docker_dir}/certs.d", f"{settings.containers_dir}/certs.d"]
+    return Access(
+        settings,
+        request["auths"],
+        request["proxies"],
+        settled=lambda: _seclude(request, certificates, network=True),
+    )
+
+
+def _opened(request: dict[str, Any]) -> int:
+    """Return an fd of the archive or directory.
+
+    Raises:
+        MinipodError: it cannot be opened.
+    """
+    if request.get("fd") is not None:
+        return int(request["fd"])
+    with Edge(request["path"]):
+        return os.open(request["path"], os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _seclude(request: dict[str, Any], shown: Sequence[str] = (), *, network: bool = False) -> None:
+    """Shut this process in with the store, before it reads anything from outside."""
+    from minipod.images.seclusion import seclude
+
+    with Edge(request["root"]):
+        Layout(request["root"]).create()
+        seclude(request["root"], shown, network=network)
 
 
 def _work(request: dict[str, Any]) -> Callable[[dict[str, Any], BinaryIO], dict[str, Any]]:

@@ -229,13 +229,10 @@ class _Unpacker:
 
     def _add_fifo(self, parent: int, leaf: bytes, entry: Entry) -> None:
         self._replacing(parent, leaf, lambda: os.mkfifo(leaf, 0o600, dir_fd=parent))
-        fd = os.open(leaf, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-        try:
-            os.chown(f"/proc/self/fd/{fd}", entry.uid, entry.gid)
-            os.chmod(f"/proc/self/fd/{fd}", entry.mode)
-            os.utime(f"/proc/self/fd/{fd}", ns=(entry.mtime_ns, entry.mtime_ns))
-        finally:
-            os.close(fd)
+        # By name: to open it would wait for a reader, there is no /proc here, and the name is ours since a moment ago.
+        os.chown(leaf, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+        os.chmod(leaf, entry.mode, dir_fd=parent)
+        os.utime(leaf, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
 
     def _add_whiteout(self, path: _Path, entry: Entry) -> None:
         hidden = path[-1].removeprefix(WHITEOUT)

@@ -49,6 +49,8 @@ class _Lib(Protocol):
     def mp_unshare(self, flags: int, /) -> int: ...
     def mp_set_fs_ids(self, uid: int, gid: int, /) -> int: ...
     def mp_syncfs(self, fd: int, /) -> int: ...
+    def mp_seclude(self, shown: Any, count: int, writable: bytes, /) -> int: ...
+    def mp_forbid(self, network: int, /) -> int: ...
     def mp_probe_overlay_append(self) -> int: ...
     def mp_probe_tmpfs_noswap(self) -> int: ...
 
@@ -124,6 +126,17 @@ def set_fs_ids(uid: int, gid: int) -> None:
 def syncfs(fd: int) -> None:
     """Write everything of the filesystem that *fd* is on to its disk (``syncfs(2)``)."""
     check(_lib.mp_syncfs(fd))
+
+
+def seclude(shown: Sequence[str], writable: str) -> None:
+    """Give this process a root of its own, with the paths *shown* that exist, read-only, and *writable*."""
+    texts = [ffi.new("char[]", os.fsencode(path)) for path in shown]
+    check(_lib.mp_seclude(ffi.new("char *[]", texts), len(texts), os.fsencode(writable)))
+
+
+def forbid(*, network: bool) -> None:
+    """Refuse this process what reaches beyond its files: other processes, mounts, programs, sockets (``seclude.c``)."""
+    check(_lib.mp_forbid(network))
 
 
 def overlay_appends_layers() -> bool:

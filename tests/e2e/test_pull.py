@@ -300,7 +300,7 @@ def test_too_many_requests_are_explained(instance: Instance, fake: FakeRegistry)
 
     fake.respond = respond
     done = instance.cli("image", "pull", f"{fake.host}/team/app:1", check=False)
-    check_error(done, 1, "limits how often images are pulled", "wait 3600 seconds, log in to it")
+    check_error(done, 1, "limits how often", "wait 3600 seconds, log in to it")
     assert "pull rate limit" in done.stderr and "mirror" in done.stderr
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,6 @@ def test_confined() -> None:
         "fowner": 3,
         "fsetid": 4,
         "sys_admin": 21,
-        "mknod": 27,
         "setfcap": 31,
     }
     kept = sum(1 << numbers[name] for name in KEPT_CAPABILITIES)
@@ -97,3 +97,125 @@ def test_confined() -> None:
         line.split(":")[0].strip() for line in said.splitlines() if ":" in line and "|" not in line
     ]
     assert "lo" in devices and "eth0" not in devices
+
+
+INSIDE = """
+import json, os, socket, sys
+from minipod.images import loader
+from minipod.images.layout import Layout
+
+store, agent, outside, network = sys.argv[1:]
+loader.confine(network=bool(network))
+loader._seclude({"root": store}, network=bool(network))
+
+def tried(act):
+    try:
+        act()
+    except OSError as error:
+        return error.strerror
+    return ""
+
+def unix():
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(agent)
+
+def listened():
+    with socket.socket(socket.AF_INET) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+def written():
+    with open(f"{store}/tmp/new", "w") as file:
+        file.write("new")
+    os.setxattr(f"{store}/tmp/new", "trusted.overlay.opaque", b"y")
+    os.chown(f"{store}/tmp/new", 1000, 1000)
+    os.mknod(f"{store}/tmp/whiteout", 0o020000, 0)
+
+def looked_up():
+    import stringprep  # which nobody has needed so far
+    socket.getaddrinfo("localhost", 1)
+
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+
+def called(name, *arguments):
+    if getattr(libc, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+acts = {
+    "agent": unix,
+    "agent's path": lambda: os.stat(agent),
+    "outside": lambda: os.stat(outside),
+    "write outside": lambda: open(outside, "w"),
+    "shadow": lambda: open("/etc/shadow"),
+    "proc": lambda: os.listdir("/proc/1"),
+    "system": lambda: open("/usr/evil", "w"),
+    "root": lambda: open("/evil", "w"),
+    "up": lambda: os.stat(f"{store}/.." * 9 + "/etc/shadow"),
+    "socket pair": lambda: socket.socketpair(),
+    "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "exec": lambda: os.execv("/usr/bin/env", ["env"]),
+    "fork": lambda: os.fork() or os._exit(0),
+    "kill": lambda: os.kill(os.getppid(), 0),
+    "mount": lambda: called("mount", b"none", store.encode(), b"tmpfs", 0, None),
+    "unmount": lambda: called("umount2", store.encode(), 2),
+    "chroot": lambda: os.chroot(store),
+    "namespace": lambda: called("unshare", 0x00020000),
+    "device": lambda: os.mknod(f"{store}/tmp/null", 0o020000, os.makedev(1, 3)),
+    "terminal": lambda: called("ioctl", 0, 0x5412, b"x"),
+    "freeze": lambda: called("ioctl", os.open(store, os.O_RDONLY), 0xC0045877, 0),
+    "io_uring": lambda: called("syscall", 425, 1, None),
+    "internet": listened,
+    "store": written,
+    "names": looked_up,
+}
+print(json.dumps({name: tried(act) for name, act in acts.items()} | {"/": sorted(os.listdir("/"))}))
+"""
+
+
+@pytest.mark.parametrize("network", ["1", ""])
+def test_secluded(tmp_path: Path, network: str) -> None:
+    """Seen from inside: neither the agent nor anything else of the host, but the store."""
+    store, outside = tmp_path / "store", tmp_path / "outside"
+    outside.write_text("keep")
+    with socket.socket(socket.AF_UNIX) as agent:
+        path = tmp_path / "agent.sock"
+        agent.bind(str(path))
+        agent.listen()
+        command = [sys.executable, "-c", INSIDE, *map(str, (store, path, outside)), network]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seen = json.loads(done.stdout)
+    no, missing, fixed = (
+        "Operation not permitted",
+        "No such file or directory",
+        "Read-only file system",
+    )
+    tops = seen.pop("/")
+    assert (seen.pop("names") == "") == bool(network)
+    assert seen == {
+        "agent": "Permission denied",
+        "agent's path": missing,
+        "outside": missing,
+        "write outside": fixed,
+        "shadow": missing,
+        "proc": missing,
+        "system": fixed,
+        "root": fixed,
+        "up": missing,
+        "socket pair": no,
+        "netlink": "Permission denied",
+        "exec": no,
+        "fork": no,
+        "kill": no,
+        "mount": no,
+        "unmount": no,
+        "chroot": no,
+        "namespace": no,
+        "device": no,
+        "terminal": no,
+        "freeze": no,
+        "io_uring": no,
+        "internet": "" if network else "Permission denied",
+        "store": "",
+    }
+    assert not {"proc", "sys", "dev", "run", "boot"} & set(tops)
+    assert outside.read_text() == "keep"

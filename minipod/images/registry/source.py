@@ -35,12 +35,14 @@ class Access:
         auths: documents as Docker's config file, tried before those.
         proxies: the variables about proxies, see ``proxies.from_environment``.
         patience: how long they may take.
+        settled: called when credentials are known and nothing has been asked of a registry yet.
     """
 
     settings: Settings = field(default_factory=Settings)
     auths: Sequence[Mapping[str, Any]] = ()
     proxies: Mapping[str, str] = field(default_factory=dict)
     patience: Patience = field(default_factory=Patience)
+    settled: Callable[[], None] = lambda: None
 
 
 class RegistrySource:
@@ -51,11 +53,10 @@ class RegistrySource:
     def __init__(self, reference: Reference, access: Access, limits: Limits) -> None:
         self._reference = reference
         self._limits = limits
-        self._access = access
         self._endpoints = endpoints(access.settings, reference)
         trust = Trust(access.settings, self._endpoints)
         self._http = Http(Proxies(access.proxies), trust.context, access.patience)
-        self._clients: dict[Endpoint, Client] = {}
+        self._clients: dict[Endpoint, Client | MinipodError] = {}
         self._client: Client | None = None
         self._root: Descriptor | None = None
         self._body = b""
@@ -64,6 +65,15 @@ class RegistrySource:
                 f"{reference}: digests of other kinds than sha256 are not pulled by",
                 "name the image by its sha256 digest",
             )
+        # All of them, though the first may do: afterwards there is no way to files and credential helpers.
+        for endpoint in self._endpoints:
+            try:
+                found = credentials.find(access.settings, access.auths, endpoint)
+            except MinipodError as error:
+                self._clients[endpoint] = error
+            else:
+                self._clients[endpoint] = Client(self._http, endpoint, found, access.patience)
+        access.settled()
 
     def __enter__(self) -> RegistrySource:
         return self
@@ -75,7 +85,8 @@ class RegistrySource:
     def stop(self) -> None:
         """Give up: what other threads are reading fails."""
         for client in self._clients.values():
-            client.stopped.set()
+            if isinstance(client, Client):
+                client.stopped.set()
         self._http.abort()
 
     def digest(self) -> str:
@@ -146,9 +157,7 @@ class RegistrySource:
 
     def _each(self) -> Iterator[tuple[Client, Endpoint]]:
         for endpoint in self._endpoints:
-            client = self._clients.get(endpoint)
-            if client is None:
-                found = credentials.find(self._access.settings, self._access.auths, endpoint)
-                client = Client(self._http, endpoint, found, self._access.patience)
-                self._clients[endpoint] = client
+            client = self._clients[endpoint]
+            if isinstance(client, MinipodError):
+                raise client
             yield client, endpoint

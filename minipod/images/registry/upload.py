@@ -87,6 +87,7 @@ def push(parcel: Parcel, target: Reference, access: Access, progress: Progress) 
         actions="pull,push",
         sources=sources,
     )
+    access.settled()
     try:
         # Alone, so that whoever may not push hears of it once, and one token serves all.
         first, *others = {blob.digest: blob for blob in parcel.blobs}.values()
