@@ -208,7 +208,8 @@ def test_the_mounts_are_a_default_containers(shared_instance: Instance, box: str
 
 
 def test_capabilities_are_inside_only(shared_instance: Instance) -> None:
-    context = {"capabilities": {"add": ["ALL"]}, "seccompProfile": {"type": "Unconfined"}}
+    none = {"type": "Unconfined"}
+    context = {"capabilities": {"add": ["ALL"]}, "seccompProfile": none, "appArmorProfile": none}
     create(shared_instance, "mighty", {"securityContext": context})
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     every = f"{(1 << last + 1) - 1:016x}"
