@@ -49,11 +49,12 @@ class Registry:
     host: str
     ca: Path | None = None
     authorization: str = ""
+    _pushed: dict[str, str] = field(default_factory=dict)  # a repository that has the blob
 
     def push(self, image: BuiltImage, name: str, tag: str) -> str:
         """Push *image*; return its reference."""
         for descriptor in (image.config, *image.layers):
-            self._push_blob(name, descriptor.digest, image.blobs[descriptor.digest])
+            self._push_blob(name, descriptor.digest, image.blobs)
         data = image.blobs[image.manifest.digest]
         self._ask("PUT", f"/v2/{name}/manifests/{tag}", data, image.manifest.media_type)
         return f"{self.host}/{name}:{tag}"
@@ -69,8 +70,13 @@ class Registry:
         self._ask("PUT", f"/v2/{name}/manifests/{tag}", index, OCI_INDEX)
         return f"sha256:{hashlib.sha256(index).hexdigest()}"
 
-    def _push_blob(self, name: str, digest: str, data: bytes) -> None:
-        location = self._ask("POST", f"/v2/{name}/blobs/uploads/", b"")
+    def _push_blob(self, name: str, digest: str, blobs: Mapping[str, bytes]) -> None:
+        known = self._pushed.get(digest)
+        shared = f"?mount={digest}&from={known}" if known else ""
+        location = self._ask("POST", f"/v2/{name}/blobs/uploads/{shared}", b"")
+        if "/blobs/uploads/" not in location:
+            return  # it has taken that one's
+        data, self._pushed[digest] = blobs[digest], name
         target = location.partition(self.host)[2] or location
         mark = "&" if "?" in target else "?"
         self._ask("PUT", f"{target}{mark}digest={digest}", data, "application/octet-stream")
