@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 # What a Debian or Ubuntu without anything lacks, to build, to run, to test.
 BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
-TEST_PACKAGES := clang-format docker-registry iproute2 openssl postgresql-client procps strace util-linux
+TEST_PACKAGES := clang-format docker-registry iproute2 openssl postgresql-client procps shellcheck strace util-linux
 # make wheels: a cross compiler, the other architecture's headers, and what runs its programs here.
 FOREIGN := $(if $(filter aarch64,$(shell uname -m)),x86-64,aarch64)
 PACKAGING_PACKAGES := debian-archive-keyring gcc-$(FOREIGN)-linux-gnu mmdebstrap qemu-user-static

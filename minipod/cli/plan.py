@@ -28,6 +28,7 @@ def complete_pod_targets(ctx: typer.Context, incomplete: str) -> list[str]:
     "minipod plan pod.yaml --diff pod/web",
     "minipod plan new.yaml --diff old.yaml",
     "minipod plan pod.yaml -o json | jq '.items[].steps[] | select(.actor == \"pause\") | .step'",
+    "minipod plan pod.yaml -o sh > pod.sh; minipod plan pod.yaml -o sh --teardown > remove.sh",
     "minipod plan - < pod.yaml",
 )
 def plan(
@@ -41,8 +42,17 @@ def plan(
         ),
     ],
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FORMAT", help="json, or yaml, for tools.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FORMAT",
+            help="json or yaml for tools; sh: a script that builds the pod by hand, without minipod.",
+        ),
     ] = "",
+    teardown: Annotated[
+        bool, typer.Option("--teardown", help="With -o sh: the script that removes the pod.")
+    ] = False,
     diff: Annotated[
         str,
         typer.Option(
@@ -59,8 +69,16 @@ def plan(
     Each with what it does, why, and the line of the manifest that it comes from.
     """
     from minipod.cli.output import check_format, dump
+    from minipod.errors import UsageError
 
-    form = check_format(output, ("json", "yaml", "jsonpath=…"))
+    form = check_format(output, ("json", "yaml", "sh", "jsonpath=…"))
+    if teardown and form != "sh":
+        raise UsageError("--teardown is of a script", "say -o sh --teardown")
+    if form == "sh":
+        if diff or pod_name(file):
+            raise UsageError("a script is made of a manifest", "minipod plan FILE -o sh")
+        print(_script(session(ctx), file, namespace, teardown=teardown), end="")
+        return
     if diff:
         raise typer.Exit(_differences(session(ctx), diff, file, namespace, form))
     plans = ask(session(ctx), file, namespace)
@@ -94,6 +112,23 @@ def ask(where: Session, target: str, namespace: str | None, like: str = "") -> l
     request["like"] = like
     with call(where.config, request) as answer:
         found: list[Json] = answer.finish().get("plans", [])
+        return found
+
+
+def _script(where: Session, file: str, namespace: str | None, *, teardown: bool) -> str:
+    from minipod.cli.args import read_manifest
+    from minipod.cli.client import call
+
+    text, source = read_manifest(file)
+    request = {
+        "verb": "plan",
+        "script": True,
+        "manifest": text,
+        "source": source,
+        "namespace": where.namespace(namespace),
+    }
+    with call(where.config, request) as answer:
+        found: str = answer.finish()["teardown" if teardown else "script"]
         return found
 
 
