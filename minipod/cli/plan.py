@@ -16,6 +16,8 @@ Json = dict[str, Any]
 
 def complete_pod_targets(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete ``pod/NAME``; what is a file, the shell knows."""
+    if list(ctx.params.get("target") or ()) == ["pod"]:
+        return complete_pods(ctx, "")
     if not ("pod/".startswith(incomplete) or incomplete.startswith("pod/")):
         return []
     return complete_pods(ctx, "pod/")
@@ -24,7 +26,7 @@ def complete_pod_targets(ctx: typer.Context, incomplete: str) -> list[str]:
 @verb(
     app,
     "minipod plan pod.yaml",
-    "minipod plan pod/web",
+    "minipod plan pod web",
     "minipod plan pod.yaml --diff pod/web",
     "minipod plan new.yaml --diff old.yaml",
     "minipod plan pod.yaml -o json | jq '.items[].steps[] | select(.actor == \"pause\") | .step'",
@@ -33,11 +35,11 @@ def complete_pod_targets(ctx: typer.Context, incomplete: str) -> list[str]:
 )
 def plan(
     ctx: typer.Context,
-    file: Annotated[
-        str,
+    target: Annotated[
+        list[str],
         typer.Argument(
-            metavar="FILE|pod/NAME",
-            help="A manifest, - for standard input, or a pod that is there.",
+            metavar="FILE|pod NAME",
+            help="A manifest, - for standard input, or a pod that is there (pod/NAME, too).",
             autocompletion=complete_pod_targets,
         ),
     ],
@@ -72,6 +74,11 @@ def plan(
     from minipod.errors import UsageError
 
     form = check_format(output, ("json", "yaml", "sh", "jsonpath=…"))
+    file = "/".join(target)
+    if len(target) > 1 and not (len(target) == 2 and pod_name(file)):
+        raise UsageError(
+            "one plan is shown at a time", "minipod plan FILE, or minipod plan pod NAME"
+        )
     if teardown and form != "sh":
         raise UsageError("--teardown is of a script", "say -o sh --teardown")
     if form == "sh":

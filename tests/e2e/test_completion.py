@@ -73,6 +73,7 @@ def complete_bash(instance: Instance, line: str) -> list[str]:
         ("minipod de", ["describe", "debug", "delete"]),
         ("minipod get po", ["pods", "pod/alpha", "pod/beta"]),
         ("minipod describe c", ["configmaps"]),
+        ("minipod plan pod a", ["alpha"]),
         ("minipod plan po", ["pod/alpha", "pod/beta"]),
         ("minipod plan pod.yaml --diff pod/a", ["pod/alpha"]),
         ("minipod get pods ", ["alpha", "beta"]),

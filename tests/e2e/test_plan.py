@@ -60,7 +60,8 @@ def test_a_running_pods_plan_has_its_own_uid_address_and_lines(node: Instance) -
     assert steps["AttachNetwork"]["arguments"]["address"] == pod["status"]["podIP"]
     assert pod["metadata"]["uid"] in steps["MakeDirectory"]["arguments"]["path"]
     assert steps["Exec"]["origin"]["file"].endswith("web.json")
-    shown = node.cli("plan", "pod/web").stdout
+    shown = node.cli("plan", "pod", "web").stdout
+    assert shown == node.cli("plan", "pod/web").stdout
     assert "are examples" not in shown and pod["metadata"]["uid"] in shown
 
 
@@ -94,5 +95,8 @@ def test_trouble_is_no_difference(node: Instance) -> None:
     for other in ("pod/nobody", "/nowhere.yaml"):
         done = node.cli("plan", path, "--diff", other, check=False)
         assert done.returncode == 2 and done.stderr and not done.stdout
+    assert node.cli("plan", path, path, check=False).returncode == 2
+    assert node.cli("plan", path, "--teardown", check=False).returncode == 2
+    assert node.cli("plan", "pod/web", "-o", "sh", check=False).returncode == 2
     done = node.cli("plan", "-", "--diff", "-", check=False, input="")
     assert done.returncode == 2 and "standard input" in done.stderr

@@ -10,6 +10,7 @@ import inspect
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -309,3 +310,12 @@ def test_launches_say_where_they_clone_to() -> None:
     )
     plain = compile_container(pod(), pod().spec.containers[0], context(pod()), run(), V2)[-1]
     assert plain.describe().startswith("clone3 app/0, in a new PID namespace, in cgroup minipod/")
+
+
+def test_an_agent_that_only_runs_pods_never_loads_the_words() -> None:
+    names = (
+        "[n for n in sys.modules if n.startswith(('minipod.plan.explain', 'minipod.agent.shell'))]"
+    )
+    program = f"import sys, minipod.agent.main; print({names})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")

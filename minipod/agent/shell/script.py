@@ -224,6 +224,8 @@ class _Script:
             "set -eu -o pipefail",
             "umask 077",
             "export LC_ALL=C",
+            "# The newer interface of mount(8) takes no more than 256 characters of layers.",
+            "export LIBMOUNT_FORCE_MOUNT2=always",
             'SELF=$(readlink -f -- "${BASH_SOURCE[0]}")',
             "export SELF",
             *_names(made),
