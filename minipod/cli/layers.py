@@ -11,7 +11,7 @@ from typing import Any
 from minipod.cli.output import escape, is_terminal
 
 _BAR = 24
-_UNDER_WAY = ("downloading", "uploading")
+_UNDER_WAY = ("waiting", "downloading", "uploading")
 _EVERY = 0.1  # seconds between two drawings
 
 

@@ -6,6 +6,8 @@ An image is hostile input: every size, count and depth that it could choose has 
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from dataclasses import dataclass, field
 
@@ -51,17 +53,19 @@ class Budget:
         entries: tar entries that may still come.
         names: bytes of their names that may still come.
         unpacked: decompressed bytes that may still come.
+        room: decompressed bytes that may still be written; what is left then of the disk is for others.
     """
 
     entries: int
     names: int
     unpacked: int
+    room: int = 1 << 62
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
-    def of(cls, limits: Limits) -> Budget:
+    def of(cls, limits: Limits, room: int = 1 << 62) -> Budget:
         """Return the whole budget."""
-        return cls(limits.entries, limits.names, limits.unpacked)
+        return cls(limits.entries, limits.names, limits.unpacked, room)
 
     def spend_entry(self, name: bytes) -> None:
         """Count one tar entry.
@@ -82,8 +86,12 @@ class Budget:
 
         Raises:
             BadImage: there are more than allowed.
+            OSError: there is no room for them.
         """
         with self._lock:
             self.unpacked -= count
+            self.room -= count
         if self.unpacked < 0:
             raise BadImage("decompresses to more bytes than allowed")
+        if self.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

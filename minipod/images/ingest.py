@@ -211,7 +211,7 @@ class _Ingest:
 
     def _layers(self, manifest: Manifest, config: ConfigDocument) -> None:
         """Stage the layers, several at once where the source has them far away."""
-        budget = Budget.of(self._limits)
+        budget = Budget.of(self._limits, self._session.room())
 
         def stage(part: _Part) -> None:
             try:
@@ -221,6 +221,10 @@ class _Ingest:
                 raise BadImage(f"layer {part.number} ({digest}…): {error}") from error
 
         parts = self._parts(manifest.layers, config.diff_ids)
+        if self._source.streams > 1:
+            for part in parts:  # whoever watches knows from the start how much it is
+                if part.path is None:
+                    self._reporter("waiting", part.layer)(0)
         side_by_side(parts, stage, self._source.streams, self._source.stop)
 
     def _parts(self, layers: Sequence[Descriptor], diff_ids: Sequence[str]) -> list[_Part]:
@@ -274,6 +278,8 @@ class _Ingest:
 
     def _take_apart(self, raw: Readable, part: _Part, budget: Budget) -> None:
         head = _Headed(raw)
+        if part.has_layer:  # nothing is written
+            budget = Budget.of(self._limits)
         stream = Stream(decompressed(head, compression_of(head.head)), budget, hashed=True)
         if part.has_layer:
             _check_diff_id(stream, part.diff_id)

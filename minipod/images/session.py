@@ -22,6 +22,7 @@ from minipod.images.trees import empty, random_name, remove_entry
 from minipod.native import syncfs
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_KEPT_FREE = 1 << 30  # bytes, or a twentieth of the disk if that is less
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -77,6 +78,12 @@ class Session:
         return os.path.exists(f"{self.path}/layers/{name}") or os.path.exists(
             self._layout.layer(diff_id)
         )
+
+    def room(self) -> int:
+        """Return how many bytes may be added: not the last ones of the disk, which others need, pods above all."""
+        disk = os.fstatvfs(self._fd)
+        kept = min(_KEPT_FREE, disk.f_blocks * disk.f_frsize // 20)
+        return max(0, disk.f_bavail * disk.f_frsize - kept)
 
     def known_layers(self, limits: Limits) -> frozenset[tuple[str, str]]:
         """Return (digest of the blob, digest of the layer) of all layers of the store's images that are not damaged."""

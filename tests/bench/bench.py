@@ -204,6 +204,12 @@ def report(results: Results) -> str:
     lines.append("the command line alone")
     for name in ("python -c pass", "python -c 'import typer'", "minipod version"):
         show(name, name)
+    # Of what was not measured, not even the heading.
+    lines = [
+        line
+        for line, below in zip(lines, [*lines[1:], ""], strict=True)
+        if line.startswith(" ") or below.startswith(" ")
+    ]
     lines.append("goals")
     for goal in GOALS:
         if (figure := figures.get(goal.figure)) is not None:

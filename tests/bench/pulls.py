@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -203,16 +204,19 @@ def _measured(
     """
     whole = Took(0, 0, 0)
     for command in commands:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            command, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        with _Memory(watched or _family, process.pid) as memory:
-            _, status, usage = os.wait4(process.pid, 0)
-            took = (time.perf_counter() - start) * 1000
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            raise RuntimeError(f"exit code {process.returncode}: {' '.join(command)}")
+        with tempfile.TemporaryFile() as said:
+            start = time.perf_counter()
+            process = subprocess.Popen(
+                command, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
+            with _Memory(watched or _family, process.pid) as memory:
+                _, status, usage = os.wait4(process.pid, 0)
+                took = (time.perf_counter() - start) * 1000
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode != 0:
+                said.seek(0)
+                words = said.read().decode(errors="replace")
+                raise RuntimeError(f"exit code {process.returncode}: {' '.join(command)}\n{words}")
         cpu = (usage.ru_utime + usage.ru_stime) * 1000
         whole = Took(whole.time + took, whole.cpu + cpu, max(whole.memory, memory.peak))
     return whole

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
@@ -89,13 +90,16 @@ def fake() -> Iterator[FakeRegistry]:
         yield found
 
 
+def access(place: Path) -> Access:
+    settings = Settings(str(place / "c"), str(place / "d"), str(place / "config.json"))
+    return Access(settings, patience=Patience(attempts=2, pause=0.01, connect=5, idle=5))
+
+
 @pytest.fixture
 def pull(store: ImageStore, fake: FakeRegistry, place: Path, sentinel: Path) -> Pull:
     """Pulls an image of one layer; where it is refused, the store is compared, in which another image is."""
-    settings = Settings(str(place / "c"), str(place / "d"), str(place / "config.json"))
-    access = Access(settings, patience=Patience(attempts=2, pause=0.01, connect=5, idle=5))
     fake.add(GOOD, "good")
-    store.pull(f"{fake.host}/app:good", access)
+    store.pull(f"{fake.host}/app:good", access(place))
 
     def run(layer: builder.Layer | bytes, compressed: bytes | None = None) -> Image:
         image = builder.build_image([layer])
@@ -104,7 +108,7 @@ def pull(store: ImageStore, fake: FakeRegistry, place: Path, sentinel: Path) -> 
         fake.add(image, "bad")
         before = tree(Path(store.root))
         try:
-            return store.pull(f"{fake.host}/app:bad", access)
+            return store.pull(f"{fake.host}/app:bad", access(place))
         except MinipodError:
             after = tree(Path(store.root))
             assert without_times(after) == without_times(before)
@@ -247,6 +251,35 @@ def test_a_compression_bomb(pull: Pull, compression: str) -> None:
     packed = gzip.compress(data, 1) if compression == "gzip" else zstd_module().compress(data)
     with pytest.raises(MinipodError, match="decompresses to more bytes"):
         pull(data, packed)
+
+
+def test_a_bomb_does_not_fill_the_disk(place: Path, fake: FakeRegistry) -> None:
+    """It ends before, and says what to do; what others write meanwhile has room."""
+    top = place / "disk"
+    top.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", top], check=True)
+    try:
+        store = ImageStore(str(top / "store"))
+        fake.add(builder.build_image([{"zeros": bytes(64 << 20)}]), "bomb")
+        least = []
+
+        unwatched = os.write
+
+        def watched(fd: int, data: bytes) -> int:
+            written = unwatched(fd, data)
+            disk = os.statvfs(top)
+            least.append(disk.f_bavail * disk.f_frsize)
+            return written
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "write", watched)
+            with pytest.raises(MinipodError, match="No space left") as caught:
+                store.pull(f"{fake.host}/app:bomb", access(place))
+        assert "make room" in caught.value.remedy
+        assert 0 < min(least) < 4 << 20, "a twentieth stays"
+        assert os.listdir(top / "store/tmp") == [] and store.list() == []
+    finally:
+        subprocess.run(["umount", top], check=True)
 
 
 def test_a_bomb_of_entries(pull: Pull) -> None:
