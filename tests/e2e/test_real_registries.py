@@ -129,7 +129,7 @@ def test_a_pinned_digest(
     pinned = f"python:3.11@{digest}"
     done = node.cli("run", "--rm", "-", input=manifest(says_its_version("pinned", pinned)))
     assert "python 3.11" in done.stdout
-    wrong = f"python:3.11@sha256:{'0' * 64}"
+    wrong = f"{hub.host}/library/python:3.11@sha256:{'0' * 64}"
     create(node, says_its_version("wrong", wrong))
     node.until("wrong", lambda it: waiting(it) in ("ErrImagePull", "ImagePullBackOff"))
 
