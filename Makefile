@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 # What a Debian or Ubuntu without anything lacks, to build, to run, to test.
 BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
-TEST_PACKAGES := clang-format docker-registry iproute2 openssl postgresql-client procps shellcheck strace util-linux
+TEST_PACKAGES := clang-format docker-registry iproute2 mandoc openssl postgresql-client procps shellcheck strace util-linux
 # make wheels: a cross compiler, the other architecture's headers, and what runs its programs here.
 FOREIGN := $(if $(filter aarch64,$(shell uname -m)),x86-64,aarch64)
 PACKAGING_PACKAGES := debian-archive-keyring gcc-$(FOREIGN)-linux-gnu mmdebstrap qemu-user-static
@@ -159,7 +159,7 @@ deb: setup ## a package for Debian 12, 13 and Ubuntu 24.04, of this machine's ar
 	$(BIN)/python -m native.packaging.deb dist
 
 .PHONY: install
-install: packages ## install to PREFIX (/opt/minipod), with a link in /usr/local/bin
+install: packages ## install to PREFIX (/opt/minipod), with a link, manual and completions in /usr/local
 	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 or newer: install one, or say make PYTHON=…" >&2; exit 1; }
 	rm -rf $(BUILD)/wheel $(BUILD)/wheel-venv
 	$(PYTHON) -m venv $(BUILD)/wheel-venv
@@ -168,12 +168,14 @@ install: packages ## install to PREFIX (/opt/minipod), with a link in /usr/local
 	$(SUDO) $(PREFIX)/bin/python -m pip install --quiet --force-reinstall \
 	  --no-index --find-links $(BUILD)/wheel minipod
 	$(SUDO) ln -sfn $(PREFIX)/bin/minipod /usr/local/bin/minipod
+	cd $(PREFIX)/share && find . -type f | $(SUDO) xargs cp --parents --target-directory=/usr/local/share
 	sed 's,/opt/minipod,$(PREFIX),' minipod/agent/minipod-agent.service >$(BUILD)/minipod-agent.service
 	$(SUDO) install -D -m 0644 -t $(UNITS) $(BUILD)/minipod-agent.service minipod/agent/minipod-agent.socket
 	[ ! -d /run/systemd/system ] || $(SUDO) systemctl daemon-reload
 
 .PHONY: uninstall
 uninstall: ## undo `make install`; pods, images and logs stay
+	[ ! -d $(PREFIX)/share ] || (cd $(PREFIX)/share && find . -type f | (cd /usr/local/share && $(SUDO) xargs rm -f))
 	$(SUDO) rm -rf $(PREFIX) $(UNITS)/minipod-agent.service $(UNITS)/minipod-agent.socket
 	[ "$$(readlink /usr/local/bin/minipod)" != $(PREFIX)/bin/minipod ] || $(SUDO) rm /usr/local/bin/minipod
 
