@@ -20,6 +20,7 @@ from native.packaging.source import TOP, run
 
 SUITE = "bookworm"  # the oldest release that is supported, with the Python of our stable ABI
 PYTHON = "3.11"
+LIBC = 36  # the minor version of its glibc
 MIRROR = os.environ.get("MINIPOD_MIRROR", "http://deb.debian.org/debian")
 PACKAGES = (
     *(f"libpython{PYTHON}-dev", f"python{PYTHON}", "musl-dev", "linux-libc-dev"),

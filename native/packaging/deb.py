@@ -60,7 +60,7 @@ def build(out: Path, wheel: Path | None = None) -> Path:
         packages = _python(tree, arch, made, Path(scratch))
         _system(tree, Path(scratch))
         _documents(tree, packages)
-        _control(tree, arch)
+        _control(tree, arch, made)
         _one_date(tree)
         package = out / f"minipod_{__version__}_{arch.debian}.deb"
         environment = {"SOURCE_DATE_EPOCH": str(source.date())}
@@ -81,7 +81,7 @@ def requirements() -> list[str]:
 def _python(tree: Path, arch: cross.Architecture, wheel: Path, scratch: Path) -> list[Path]:
     """Fill the virtual environment; return the descriptions of the packages in it."""
     site = tree / HOME / "site-packages"
-    platforms = [f"--platform=manylinux_2_{n}_{arch.name}" for n in (17, 28)]
+    platforms = [f"--platform=manylinux_2_{n}_{arch.name}" for n in range(17, cross.LIBC + 1)]
     for python in PYTHONS:
         target = scratch / python
         wanted = [text for text in requirements() if _is_for(text, python)]
@@ -199,7 +199,9 @@ def _field(name: str) -> str:
     return next(x.partition(": ")[2] for x in control.splitlines() if x.startswith(f"{name}:"))
 
 
-def _control(tree: Path, arch: cross.Architecture) -> None:
+def _control(tree: Path, arch: cross.Architecture, wheel: Path) -> None:
+    # What the wheel's name says of the C library: manylinux_2_17 (PEP 600).
+    libc = ".".join(wheel.name.partition("manylinux_")[2].split("_")[:2])
     overrides = tree / "usr/share/lintian/overrides"
     overrides.mkdir(parents=True)
     shutil.copy(HERE / "debian/lintian-overrides", overrides / "minipod")
@@ -207,7 +209,7 @@ def _control(tree: Path, arch: cross.Architecture) -> None:
     size = sum(path.lstat().st_size for path in tree.rglob("*")) >> 10
     directory.mkdir()
     text = (HERE / "debian/control").read_text()
-    filled = text.format(version=__version__, architecture=arch.debian, size=size)
+    filled = text.format(version=__version__, architecture=arch.debian, size=size, libc=libc)
     (directory / "control").write_text(filled)
     for name in ("postinst", "prerm", "postrm"):
         shutil.copy(HERE / "debian" / name, directory)

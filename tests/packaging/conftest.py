@@ -70,9 +70,8 @@ def foreign(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Foreign:
     # Markers are evaluated for the Python that runs pip, not for the one that it installs for.
     needs = [text.split(";")[0].strip() for text in project["dependencies"]]
     needs = [text for text in needs if not text.startswith(FROM_DEBIAN)]
-    platforms = [f"manylinux_2_{n}_{arch.name}" for n in (17, 28, 34)] + [
-        f"manylinux2014_{arch.name}"
-    ]
+    platforms = [f"manylinux_2_{n}_{arch.name}" for n in range(17, cross.LIBC + 1)]
+    platforms.append(f"manylinux2014_{arch.name}")
     # The wheel itself without its dependencies, which name what comes from Debian.
     for what in (["--no-deps", str(built.foreign)], needs):
         subprocess.run(
