@@ -18,6 +18,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from minipod.config import Config
 from tests.features import cgroup_mounts
@@ -262,7 +263,15 @@ def nftables(scope: Scope) -> Iterator[str]:
         if kind == "table":
             yield f"table {value['family']} {table}"
         for element in value.get("elem", []) if kind in ("set", "map") else []:
-            yield f"element of {value['family']} {table} {value['name']}: {json.dumps(element)}"
+            yield f"element of {value['family']} {table} {value['name']}: {json.dumps(uncounted(element))}"
+
+
+def uncounted(element: Any) -> Any:
+    """Return an element of a set or a map, as nft shows it, without its counter."""
+    if isinstance(element, list):  # of a map: key and value
+        return [uncounted(element[0]), *element[1:]]
+    is_counted = isinstance(element, dict) and "elem" in element
+    return element["elem"]["val"] if is_counted else element
 
 
 def directories(scope: Scope) -> Iterator[str]:

@@ -193,6 +193,16 @@ Selector = Annotated[
         help="Only those with these labels: a=b,c!=d,!e,f in (g,h).",
     ),
 ]
+Output = Annotated[
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="json|yaml",
+        help="The data instead of a table.",
+        autocompletion=complete_words("json", "yaml"),
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes.")]
 Container = Annotated[
     str | None,

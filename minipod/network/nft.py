@@ -58,11 +58,8 @@ async def apply(text: str) -> None:
         NftError: nft refused it; the ruleset is as it was.
         MinipodError: there is no nft.
     """
-    program = shutil.which("nft", path=_PATH)
-    if program is None:
-        raise MinipodError(f"there is no nft in {_PATH}", "install the package nftables")
     process = await asyncio.create_subprocess_exec(
-        program,
+        _program(),
         "-f",
         "-",
         stdin=asyncio.subprocess.PIPE,
@@ -74,3 +71,52 @@ async def apply(text: str) -> None:
     _, output = await process.communicate(text.encode())
     if process.returncode != 0:
         raise NftError(output.decode(errors="replace"), text)
+
+
+async def listing(*what: str) -> str:
+    """Return what ``nft -j list WHAT`` says, as JSON text.
+
+    Raises:
+        NftError: nft refused; there is no such table, say.
+        MinipodError: there is no nft.
+    """
+    return await _output(_program(), "-j", "list", *what)
+
+
+async def legacy_forward() -> str:
+    """Return the rules of iptables' legacy FORWARD chain, which nft does not see; "" when nobody uses it."""
+    program = shutil.which("iptables-legacy", path=_PATH)
+    try:
+        # The tables that the kernel has; asking iptables itself would make one.
+        with open("/proc/net/ip_tables_names") as file:
+            used = "filter" in file.read().split()
+    except OSError:
+        used = False
+    if not used or program is None:
+        return ""
+    try:
+        return await _output(program, "-w", "1", "-S", "FORWARD")
+    except NftError:
+        return ""
+
+
+def _program() -> str:
+    program = shutil.which("nft", path=_PATH)
+    if program is None:
+        raise MinipodError(f"there is no nft in {_PATH}", "install the package nftables")
+    return program
+
+
+async def _output(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd="/",
+        env=HELPER_ENV,
+    )
+    output, complaint = await process.communicate()
+    if process.returncode != 0:
+        raise NftError(complaint.decode(errors="replace"), " ".join(command))
+    return output.decode(errors="replace")

@@ -10,6 +10,9 @@ Ports of the host are two maps, of those of one address and of those of all. A c
 first packet; conntrack remembers it. The client's address stays, but where the answer would not come back to where
 the translation is undone: to the host's loopback, and to a pod, which its peer would answer over the bridge.
 
+What is counted costs nothing per packet: a port of the host and masquerading count connections, by their first packet;
+else only what is dropped.
+
 Lines end where nft 1.0.6 wants them to: it takes no ``}`` behind a statement without a separator.
 """
 
@@ -57,10 +60,12 @@ def full(config: Config, links: Iterable[PodLink], *, replace: bool = True) -> s
     arp_sender = f"iifname . arp saddr ether . arp saddr ip @{SET}"
     return f"""{head}table inet {table} {{
 	map {PORTS} {{
-		type inet_proto . inet_service : ipv4_addr . inet_service{all_ports}
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		counter{all_ports}
 	}}
 	map {PORTS_OF_ADDRESS} {{
-		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service{ports_of_one}
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		counter{ports_of_one}
 	}}
 	chain prerouting {{
 		comment "link-local groups skip the bridge and its filter (br_handle_frame); the loopback is the host's alone"
@@ -85,13 +90,13 @@ def full(config: Config, links: Iterable[PodLink], *, replace: bool = True) -> s
 		type filter hook forward priority filter; policy accept;
 		iifname "{bridge}" ip saddr {pods} accept
 		oifname "{bridge}" ip daddr {pods} accept
-		iifname "{bridge}" drop
-		oifname "{bridge}" drop
+		iifname "{bridge}" counter drop
+		oifname "{bridge}" counter drop
 	}}
 	chain postrouting {{
 		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr {pods} ip daddr != {pods} oifname != "{bridge}" masquerade
-		ct status dnat ip saddr {{ 127.0.0.0/8, {pods} }} ip daddr {pods} oifname "{bridge}" masquerade
+		ip saddr {pods} ip daddr != {pods} oifname != "{bridge}" counter masquerade
+		ct status dnat ip saddr {{ 127.0.0.0/8, {pods} }} ip daddr {pods} oifname "{bridge}" counter masquerade
 	}}
 }}
 table bridge {table} {{
@@ -102,7 +107,7 @@ table bridge {table} {{
 		comment "only a pod's own MAC and address; never to the host's loopback (CVE-2020-8558)"
 		ether type ip iifname . ether saddr . ip saddr @{SET} ip daddr != 127.0.0.0/8 accept
 		ether type arp iifname . ether saddr . arp saddr ip @{SET} {arp_sender} accept
-		drop
+		counter drop
 	}}
 	chain prerouting {{
 		type filter hook prerouting priority filter; policy accept;

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from minipod.errors import MinipodError
+from tests import leaks
 from tests.instance import Instance
 
 pytestmark = pytest.mark.requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
@@ -68,7 +69,8 @@ def maps(instance: Instance) -> list[Any]:
         check=True,
     )
     entries = json.loads(listed.stdout)["nftables"]
-    return [e for entry in entries if "map" in entry for e in entry["map"].get("elem", [])]
+    found = [e for entry in entries if "map" in entry for e in entry["map"].get("elem", [])]
+    return [leaks.uncounted(element) for element in found]
 
 
 @pytest.mark.field(

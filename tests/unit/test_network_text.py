@@ -37,6 +37,7 @@ delete table bridge mytable
 table inet mytable {
 	map hostports {
 		type inet_proto . inet_service : ipv4_addr . inet_service
+		counter
 		elements = {
 			tcp . 8080 : 10.7.0.3 . 80,
 			udp . 53 : 10.7.0.3 . 53
@@ -44,6 +45,7 @@ table inet mytable {
 	}
 	map hostports_of_address {
 		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+		counter
 		elements = {
 			192.0.2.1 . sctp . 8080 : 10.7.0.2 . 80
 		}
@@ -71,13 +73,13 @@ table inet mytable {
 		type filter hook forward priority filter; policy accept;
 		iifname "br-x" ip saddr 10.7.0.0/24 accept
 		oifname "br-x" ip daddr 10.7.0.0/24 accept
-		iifname "br-x" drop
-		oifname "br-x" drop
+		iifname "br-x" counter drop
+		oifname "br-x" counter drop
 	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr 10.7.0.0/24 ip daddr != 10.7.0.0/24 oifname != "br-x" masquerade
-		ct status dnat ip saddr { 127.0.0.0/8, 10.7.0.0/24 } ip daddr 10.7.0.0/24 oifname "br-x" masquerade
+		ip saddr 10.7.0.0/24 ip daddr != 10.7.0.0/24 oifname != "br-x" counter masquerade
+		ct status dnat ip saddr { 127.0.0.0/8, 10.7.0.0/24 } ip daddr 10.7.0.0/24 oifname "br-x" counter masquerade
 	}
 }
 table bridge mytable {
@@ -92,7 +94,7 @@ table bridge mytable {
 		comment "only a pod's own MAC and address; never to the host's loopback (CVE-2020-8558)"
 		ether type ip iifname . ether saddr . ip saddr @pods ip daddr != 127.0.0.0/8 accept
 		ether type arp iifname . ether saddr . arp saddr ip @pods iifname . arp saddr ether . arp saddr ip @pods accept
-		drop
+		counter drop
 	}
 	chain prerouting {
 		type filter hook prerouting priority filter; policy accept;
