@@ -81,6 +81,8 @@ int mp_set_fs_ids(uint32_t uid, uint32_t gid) {
 
 int mp_unshare(int flags) { return sys_unshare((unsigned long)flags); }
 
+int mp_setns(int fd, int type) { return sys_setns(fd, type); }
+
 int mp_probe_overlay_append(void) {
   _cleanup_fd_ int fs = sys_fsopen("overlay");
   if (fs < 0) return fs;

@@ -18,6 +18,31 @@ int mp_cgroup_device(int cgroup_fd, const void *instructions, int count);
 
 int mp_unshare(int flags);
 
+/* setns(2). */
+int mp_setns(int fd, int type);
+
+/*
+ * How a command runs in namespaces of a pod. -1 is none.
+ *   fds, kinds    namespaces and their CLONE_NEW*, entered in this order
+ *   mnt           a container's mount namespace: then it runs there with `capabilities` at most, in a session of its own
+ *   user          its user namespace: then as its root
+ *   own_proc      with a /proc of its own, of the PID namespace that it was born in
+ *   close_fds     all but 0, 1, 2
+ */
+struct mp_enter {
+  int fds[8];
+  int kinds[8];
+  int count;
+  int mnt;
+  int user;
+  int own_proc;
+  int close_fds;
+  uint64_t capabilities;
+};
+
+/* Become the first of `candidates` that can be executed; all lists end in NULL. Does not return: exits with 126 or 127. */
+void mp_enter(const struct mp_enter *what, char *const *candidates, char *const *argv, char *const *env);
+
 /*
  * Have this thread look up, read and make files as these ids (setfsuid(2)); the capabilities that overrule files' modes
  * go with the 0 of the first, and come back with it.

@@ -8,9 +8,10 @@ Everything here raises :class:`OSError` with the errno that C returned. The stru
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from minipod.native import _core
 
@@ -47,6 +48,8 @@ class _Lib(Protocol):
     def mp_inotify_add_watch(self, fd: int, path: bytes, mask: int, /) -> int: ...
     def mp_cgroup_device(self, cgroup_fd: int, instructions: bytes, count: int, /) -> int: ...
     def mp_unshare(self, flags: int, /) -> int: ...
+    def mp_setns(self, fd: int, type_: int, /) -> int: ...
+    def mp_enter(self, what: Any, candidates: Any, argv: Any, env: Any, /) -> None: ...
     def mp_set_fs_ids(self, uid: int, gid: int, /) -> int: ...
     def mp_syncfs(self, fd: int, /) -> int: ...
     def mp_seclude(self, shown: Any, count: int, writable: bytes, /) -> int: ...
@@ -113,6 +116,49 @@ def cgroup_device(cgroup_fd: int, program: bytes) -> None:
 def unshare(flags: int) -> None:
     """Move the calling thread into new namespaces (``unshare(2)``); for throw-away processes only."""
     check(_lib.mp_unshare(flags))
+
+
+def setns(fd: int, kind: int) -> None:
+    """Move the calling thread into the namespace behind *fd*, of the kind ``CLONE_NEW*`` (``setns(2)``)."""
+    check(_lib.mp_setns(fd, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a command runs in namespaces of a pod: ``struct mp_enter`` of ``native/bindings.h``; fds, -1 for none."""
+
+    namespaces: Sequence[tuple[int, int]]
+    mnt: int = -1
+    user: int = -1
+    own_proc: bool = False
+    close_fds: bool = False
+    capabilities: int = 0
+
+
+def enter(
+    entry: Entry, candidates: Sequence[str], argv: Sequence[str], env: Mapping[str, str]
+) -> NoReturn:
+    """Enter namespaces and become the first of *candidates* that can be executed; exit with 126 or 127 if none can.
+
+    Never comes back: where a container's files are seen, an import would run the container's code.
+    """
+    what = ffi.new("struct mp_enter *")
+    for i, (fd, kind) in enumerate(entry.namespaces):
+        what.fds[i], what.kinds[i] = fd, kind
+    what.count = len(entry.namespaces)
+    what.mnt, what.user = entry.mnt, entry.user
+    what.own_proc, what.close_fds = entry.own_proc, entry.close_fds
+    what.capabilities = entry.capabilities
+    kept: list[Any] = []  # cffi frees what nobody holds
+
+    def vector(words: Iterable[str]) -> Any:
+        items = [ffi.new("char[]", os.fsencode(word)) for word in words]
+        kept.extend(items)
+        return ffi.new("char *[]", [*items, ffi.NULL])
+
+    lists = [vector(words) for words in (candidates, argv, (f"{k}={v}" for k, v in env.items()))]
+    _lib.mp_enter(what, *lists)
+    os._exit(126)
 
 
 def set_fs_ids(uid: int, gid: int) -> None:

@@ -22,7 +22,7 @@ for name in ("wire.h", "bindings.h"):
 ffibuilder.set_source(
     "minipod.native._core",
     '#include "wire.h"\n#include "bindings.h"\n',
-    sources=["native/bindings.c", "native/seclude.c"],
+    sources=["native/bindings.c", "native/enter.c", "native/seclude.c"],
     include_dirs=[str(NATIVE)],
     depends=["native/wire.h", "native/bindings.h", "native/sys.h"],
     extra_compile_args=["-D_GNU_SOURCE=1", "-Wall", "-Wextra", "-fstack-protector-strong"],
