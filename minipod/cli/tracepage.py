@@ -15,6 +15,7 @@ from minipod.cli.waterfall import Bar, Lane, Picture, duration, summary
 
 Json = dict[str, Any]
 
+_TITLED = ("accept", "prepare", "host", "launch", "network", "postStart")
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --dim: #667; --back: #fff; --line: #d8dee4; --bar: #4c8dd6;
   --clone: #59a89c; --hot: #d1495b; }
@@ -35,6 +36,8 @@ p { color: var(--dim); margin: .3rem 0; }
 .clone { background: var(--clone); } .critical { background: var(--hot); }
 summary { list-style: none; cursor: pointer; } summary .name::before { content: "▸ "; }
 details[open] summary .name::before { content: "▾ "; } .plain .name::before { content: "\\00a0\\00a0\\00a0"; }
+.scale { border: 0; margin-top: 1.5rem; color: var(--dim); font-size: 12px; } .scale span { position: absolute;
+  padding-left: .3em; } .step .track { background-color: color-mix(in srgb, var(--line) 35%, transparent); }
 .key span { display: inline-block; width: 1.2em; height: .8em; border-radius: 2px; margin: 0 .3em 0 1em; }
 """
 
@@ -57,8 +60,9 @@ def page(shown: Picture) -> str:
         ),
         '<p class="key"><span style="background:var(--bar)"></span>agent, shim'
         '<span style="background:var(--clone)"></span>in the clone'
-        '<span style="background:var(--hot)"></span>critical path</p>',
+        '<span style="background:var(--hot)"></span>critical path. Unfolded: on the scale of the stage.</p>',
     ]
+    lines.append(_scale(shown.total))
     for lane in shown.lanes:
         lines += _lane(lane, shown.total)
     return "\n".join([*lines, "</body></html>", ""])
@@ -70,22 +74,32 @@ def _html(text: str) -> str:
     return escape(harmless(text))
 
 
+def _scale(total: int) -> str:
+    marks = "".join(
+        f'<span style="left:{10 * part}%">{_html(duration(total * part // 10))}</span>'
+        for part in range(0, 10, 2)
+    )
+    return f'<div class="row scale"><div></div><div></div><div class="track">{marks}</div></div>'
+
+
 def _lane(lane: Lane, total: int) -> Iterator[str]:
     yield f"<h2>{_html(lane.title)}</h2>"
     for stage in lane.stages:
         whole = Bar(stage.title, stage.began, stage.ended, "", "agent", stage.critical)
         if len(stage.bars) == 1:
-            whole.what += f": {stage.bars[0].what}"
-            yield _row(whole, total, "row plain")
+            own = stage.bars[0].what
+            whole.what = f"{stage.title}: {own}" if stage.name in _TITLED else own
+            yield _row(whole, 0, total, "row plain")
             continue
-        yield f"<details><summary>{_row(whole, total, 'row')}</summary>"
+        yield f"<details><summary>{_row(whole, 0, total, 'row')}</summary>"
+        # On a scale of their own, which is the stage: microseconds are not seen on that of the whole.
         for bar in stage.bars:
-            yield _row(bar, total, "row step")
+            yield _row(bar, stage.began, stage.ended - stage.began, "row step")
         yield "</details>"
 
 
-def _row(bar: Bar, total: int, kind: str) -> str:
-    left, width = 100 * bar.began / max(1, total), 100 * bar.took / max(1, total)
+def _row(bar: Bar, start: int, total: int, kind: str) -> str:
+    left, width = 100 * (bar.began - start) / max(1, total), 100 * bar.took / max(1, total)
     colour = "critical" if bar.critical else "clone" if bar.by == "clone" else ""
     words = _html(bar.what)
     title = words + (f" — {_html(bar.source)}" if bar.source else "")

@@ -24,7 +24,9 @@ from minipod.plan.steps import AttachNetwork, Launch, Step, one_line
 
 log = logging.getLogger(__name__)
 
-SETTLED = 3.0  # seconds after which what was noted is written down
+SETTLED = (
+    20.0  # seconds after which what was noted is written down: when the next pods have come up, too
+)
 _FILE = "trace.json"
 _MAX_FILE = 64 * 1024 * 1024
 _MAX_WORDS = 300
@@ -277,7 +279,9 @@ def _merge(old: list[Start], new: list[Start], keep: int) -> list[Start]:
 
 def _words(step: Step) -> str:
     words = step.told()
-    return one_line(words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…")
+    if len(words) > _MAX_WORDS:
+        words = f"{words[:_MAX_WORDS]}…"
+    return words if words.isprintable() else one_line(words)
 
 
 def _spans(entry: _Entry) -> list[Span]:
@@ -292,5 +296,8 @@ def _spans(entry: _Entry) -> list[Span]:
     result = [Span("launch", _words(launch), marks[0], marks[1], launch.source, "shim")]
     for step, began, ended in zip(launch.steps, marks[1:], marks[2:], strict=False):
         result.append(Span("launch", _words(step), began, ended, step.source, "clone"))
-    result.append(Span("launch", "the agent hears of it", marks[-1], entry.ended))
-    return result
+    if len(marks) < len(launch.steps) + 2:  # the last one reported is the one before it
+        failed = launch.steps[len(marks) - 2]
+        words = f"failed: {_words(failed)}"
+        return [*result, Span("launch", words, marks[-1], entry.ended, failed.source, "clone")]
+    return [*result, Span("launch", "the agent hears of it", marks[-1], entry.ended)]

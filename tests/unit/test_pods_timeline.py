@@ -56,8 +56,9 @@ def test_a_launch_that_failed_ends_where_it_did(tmp_path: Path) -> None:
         spans = line.starts()[0].spans
         assert [span.what for span in spans[1:]] == [
             LAUNCH.steps[0].describe(),
-            "the agent hears of it",
+            "failed: sethostname web",
         ]
+        assert spans[-1].source == "spec.hostname"
         line.begin("app", 1, 0).launched(LAUNCH, [])  # a shim of before
         assert len(line.starts()[1].spans) == 1
         line.close()
