@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.e2e import crowd
-from tests.e2e.user import ESCAPE, understand, verbs
+from tests.e2e.user import ESCAPE, commands, understand, verbs
 from tests.instance import Instance
 
 Answers = dict[tuple[str, ...], crowd.Answer]
@@ -36,11 +35,8 @@ def test_help_has_an_example_that_is_understood(answers: Answers, path: tuple[st
     shown = out.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
     assert shown, out
     for line in shown:
-        for part in line.split("|"):
-            words = shlex.split(part.partition("<")[0].partition(">")[0])
-            words = words[1:] if words[:1] == ["sudo"] else words
-            if words[:1] == ["minipod"]:
-                understand(words[1:])
+        for words in commands(line):
+            understand(words)
         assert "minipod" in line, line
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 
 from minipod.cli.app import VERBS
 from minipod.cli.podtable import POD_TITLES_WIDE
-from tests.e2e.user import address_in, understand
+from tests.e2e.user import address_in, commands, understand
 from tests.instance import TOP, Instance
 
 README = (TOP / "README.md").read_text()
@@ -39,7 +38,8 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize("line", command_lines())
 def test_commands_are_understood(line: str) -> None:
-    understand(shlex.split(line)[1:])
+    for words in commands(line):
+        understand(words)
 
 
 def test_commands_that_are_named_in_sentences() -> None:

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import selectors
+import shlex
 import signal
 import subprocess
 import sys
@@ -102,6 +103,24 @@ def verbs(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tup
     yield path, command
     for name in command.list_commands(None) if hasattr(command, "list_commands") else ():
         yield from verbs(command.get_command(None, name), (*path, name))
+
+
+def commands(line: str) -> Iterator[list[str]]:
+    """Yield the words after ``minipod`` of each command of minipod in a line for a shell: pipes, files, comments."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    over = False
+    for word in (*lexer, "|"):
+        if word == "|":
+            words = words[1:] if words[:1] == ["sudo"] else words
+            if words[:1] == ["minipod"]:
+                yield words[1:]
+            words, over = [], False
+        elif word in ("<", ">"):
+            over = True
+        elif not over:
+            words.append(word)
 
 
 def understand(words: list[str]) -> None:
