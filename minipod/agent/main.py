@@ -29,6 +29,8 @@ from minipod.agent.gcrules import Rules
 from minipod.agent.imageservice import ImageService
 from minipod.agent.imagesizes import ImageSizes
 from minipod.agent.imageuse import ImageUse
+from minipod.agent.inside import Inside
+from minipod.agent.netview import NetView
 from minipod.agent.objects import ObjectTable
 from minipod.agent.planning import Planning
 from minipod.agent.puller import Puller
@@ -92,6 +94,8 @@ class Agent:
                 **ConditionService(manager).handlers(),
                 **Resources(manager).handlers(),
                 **Traces(manager).handlers(),
+                **Inside(manager).handlers(),
+                **NetView(manager).handlers(),
                 **Debug(manager).handlers(),
                 **ImageService(images, manager, self._puller, use, sizes).handlers(),
                 **SystemService(config, manager, images, use, sizes).handlers(),

@@ -77,3 +77,42 @@ def test_trace_of_what_is_not_there(web: Instance) -> None:
     assert said.returncode and "pod default/nobody not found" in said.stderr
     said = web.cli("trace", "web", "-c", "x", check=False)
     assert said.returncode and "no container x\n  hint: there are: app, side" in said.stderr
+
+
+@pytest.mark.parametrize("width", ["80", "200"])
+@pytest.mark.parametrize("verb", ["ns", "ps", "cgroup", "fs", "net"])
+def test_tables_fit_and_have_no_colour_off_a_terminal(web: Instance, verb: str, width: str) -> None:
+    lines = web.cli(verb, "web", env={"COLUMNS": width}).stdout.splitlines()
+    assert len(lines) > 3 and "\x1b" not in "".join(lines)
+    assert max(map(len, lines)) <= int(width)
+
+
+def test_what_the_tables_say(web: Instance) -> None:
+    names = web.cli("ns", "web").stdout
+    assert re.search(r"^net +\d+ h +(\d+) A +\1 A +\1 A$", names, re.MULTILINE)
+    processes = web.cli("ps", "web").stdout
+    assert re.search(r"^ *\d+ +1 +app +0 .*├─ sleep 100000$", processes, re.MULTILINE)
+    assert "minipod-pause" in processes and "minipod-shim" in processes
+    assert "container app" in web.cli("cgroup", "web").stdout
+    assert "container app" not in web.cli("cgroup", "web", "-c", "side").stdout
+    files = web.cli("fs", "web", "-c", "side").stdout
+    assert "hardening: masked" in files and "a mount point" in files
+    assert "in through a port of the host" in web.cli("net", "web").stdout
+    for verb in ("ns", "ps", "cgroup", "fs", "net"):
+        assert json.loads(web.cli(verb, "web", "-o", "json").stdout)
+    with Terminal(web, "ns", "web") as terminal:
+        assert terminal.end() == 0
+        assert "\x1b[36m" in terminal.screen
+
+
+def test_cgroup_goes_on(web: Instance) -> None:
+    with Terminal(web, "cgroup", "web", "-w") as terminal:
+        terminal.until("m now")  # a rate needs a second look
+        terminal.type("\x03")
+        assert terminal.end() == 130
+
+
+def test_enter(web: Instance) -> None:
+    done = web.cli("enter", "web", "--", "sh", "-c", "cat /proc/net/dev; exit 3", check=False)
+    assert done.returncode == 3 and "eth0" in done.stdout
+    assert "there is no such program" in web.cli("enter", "web", "--", "nope", check=False).stderr
