@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 _SCRIPT_TIMEOUT = 120.0  # seconds
+_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
 def _complete_labs(incomplete: str) -> list[tuple[str, str]]:
@@ -183,7 +184,6 @@ def _require(ctx: typer.Context, lab: Lab) -> None:
     from minipod.lab.text import IMAGE
 
     _must_be_root()
-    path = "/usr/sbin:/sbin:/usr/bin:/bin"
     for tool in lab.tools:
         if tool == "image":
             found = _ask(session(ctx), {"verb": "image", "op": "list"}, start=True) or {}
@@ -193,7 +193,7 @@ def _require(ctx: typer.Context, lab: Lab) -> None:
                     f"d=$(mktemp -d) && mkdir $d/bin $d/tmp && cp /bin/busybox $d/bin && "
                     f"chroot $d /bin/busybox --install -s /bin && minipod image from-dir $d {IMAGE}",
                 )
-        elif not shutil.which(tool, path=path):
+        elif not shutil.which(tool, path=_PATH):
             raise MinipodError(
                 f"lab {lab.number} takes the program {tool}, which is not on this machine",
                 "apt install util-linux iproute2 nftables busybox-static",
@@ -225,22 +225,21 @@ def _run_script(ctx: typer.Context, lab: Lab, script: str) -> None:
     Raises:
         MinipodError: it failed.
     """
+    import shlex
     import subprocess
     import tempfile
 
     from minipod.cli.output import escape
     from minipod.errors import MinipodError
 
-    own = os.path.dirname(os.path.abspath(sys.executable))
-    path = "/usr/sbin:/sbin:/usr/bin:/bin"
-    if os.path.exists(f"{own}/minipod"):  # this very minipod, wherever it is installed
-        path = f"{own}:{path}"
-    env = {**os.environ, **session(ctx).config.to_env(), "PATH": path}
+    # This very minipod, wherever it is installed, and whatever else is called so.
+    us = f'minipod() {{ {shlex.quote(sys.executable)} -P -m minipod "$@"; }}\n'
+    env = {**os.environ, **session(ctx).config.to_env(), "PATH": _PATH}
     env.pop("MINIPOD_LAB", None)
     # A file, because what the script leaves running would keep a pipe open.
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            ["sh", "-eu", "-c", script],
+            ["sh", "-eu", "-c", us + script],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -118,7 +118,8 @@ def parse(filename: str, text: str) -> Lab:
 def all_labs() -> tuple[Lab, ...]:
     """Return the labs, in their order."""
     directory = resources.files("minipod.lab") / "labs"
-    files = sorted((each for each in directory.iterdir()), key=lambda each: each.name)
+    found = (each for each in directory.iterdir() if each.name.endswith(".md"))
+    files = sorted(found, key=lambda each: each.name)
     return tuple(parse(each.name, each.read_text("utf-8")) for each in files)
 
 
