@@ -92,6 +92,27 @@ PODS: dict[str, Json] = {
     ),
     "host": manifest("host", hostNetwork=True, hostPID=True, hostIPC=True),
     "shared": manifest("shared", container(), container("second"), shareProcessNamespace=True),
+    "privileged": manifest(
+        "privileged",
+        container(
+            securityContext={"privileged": True},
+            volumeMounts=[
+                {"name": "h", "mountPath": "/h"},
+                {
+                    "name": "h",
+                    "mountPath": "/r",
+                    "readOnly": True,
+                    "recursiveReadOnly": "Enabled",
+                },
+                {"name": "f", "mountPath": "/etc/hosts"},
+            ],
+        ),
+        volumes=[
+            {"name": "h", "hostPath": {"path": "/usr/share", "type": "Directory"}},
+            {"name": "f", "hostPath": {"path": "/etc/services", "type": "File"}},
+        ],
+        securityContext={"sysctls": [{"name": "net.ipv4.tcp_keepalive_time", "value": "99"}]},
+    ),
     "files": manifest(
         "files",
         container(
