@@ -7,13 +7,14 @@ import inspect
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from minipod.agent.shell import Handmade, own_names, script, teardown
+from minipod.agent.shell import Handmade, own_names, parts, script, teardown
 from minipod.agent.shell.quoting import comment, quote
 from minipod.agent.shell.script import RENDERERS
 from minipod.agent.shell.writer import Writer
@@ -238,3 +239,49 @@ def test_names_are_a_scripts_own() -> None:
     own = (config.root_dir, config.run_dir, config.log_dir, config.bridge, config.nft_table, cgroup)
     assert not set(own) & set(Config()) and not set(own) & set(other)
     assert len(config.bridge) < 16 and own_names(Config(), "default", "web")[2] == uid
+
+
+# ---- what the steps are made of ---------------------------------------------------------------------------------
+
+
+def inside(root: Path, path: str, *strict: str) -> subprocess.CompletedProcess[str]:
+    """Look *path* up below *root*, as the script does."""
+    text = f"set -eu\nSELF=s\n{parts.COMMON}\n{parts.HELPERS}\n"
+    text += f"inside {quote(str(root))} {quote(path)} {' '.join(strict)}\nprintf '%s' \"$REPLY\"\n"
+    return subprocess.run(["bash", "-c", text], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/etc/hosts", "/etc/hosts"),
+        ("/etc/../../../etc//./x", "/etc/x"),
+        ("/up/passwd", "/passwd"),
+        ("/abs/x", "/etc/x"),
+        ("/chain/x", "/etc/x"),
+        ("/out", "/etc/shadow"),
+        ("/odd/x", "/a b\n/x"),
+        ("/missing/../y", "/y"),
+    ],
+)
+def test_a_path_never_leads_out_of_its_root(tmp_path: Path, path: str, found: str) -> None:
+    for link, target in {
+        "up": "../../../../..",
+        "abs": "/etc",
+        "chain": "sub/../abs",
+        "out": "/etc/../../../etc/shadow",
+        "odd": "a b\n",
+    }.items():
+        (tmp_path / link).symlink_to(target)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "etc").mkdir()
+    done = inside(tmp_path, path)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}{found}"), done.stderr
+
+
+def test_links_that_are_not_allowed_or_lead_to_themselves_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "etc").symlink_to("usr")
+    assert "too many" in inside(tmp_path, "/loop/x").stderr
+    assert "symbolic link" in inside(tmp_path, "/etc/x", "strict").stderr
+    assert inside(tmp_path, "/usr/x", "strict").returncode == 0
