@@ -145,7 +145,7 @@ docs: setup ## write docs/pod-spec.md from the declarations of the fields, docs/
 	$(BIN)/python -m minipod.lab.pages docs/labs
 
 .PHONY: bench
-bench: setup ## how long the command line and a pod take
+bench: setup ## how long the command line, a pod and a pull take
 	@$(BIN)/python -m compileall -q minipod
 	$(SUDO) $(BIN)/python -m tests.bench
 

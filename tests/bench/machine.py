@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.features import cgroup_mounts
 
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 PR_SET_CHILD_SUBREAPER = 36
+_PATIENCE = 10.0  # seconds
 _DISK = 8 << 30  # bytes, of which only those take room that are written
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -63,6 +65,7 @@ class Namespaces:
 
     @staticmethod
     def _enter(namespaces: dict[int, int]) -> None:
+        _wait_for_threads()
         for kind, fd in namespaces.items():
             _check(_libc.setns(fd, kind), "setns")
 
@@ -79,6 +82,13 @@ class Namespaces:
         """Let go of the namespaces."""
         for fd in (*self._home.values(), *self._inside.values()):
             os.close(fd)
+
+
+def _wait_for_threads() -> None:
+    """Wait until this thread is the only one: one that was joined may need a moment more to end (``setns(2)``)."""
+    end = time.monotonic() + _PATIENCE
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
