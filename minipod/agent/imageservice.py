@@ -146,6 +146,8 @@ class ImageService:
             try:
                 removed += await self._use.remove(reference, force=bool(call.request.get("force")))
             except MinipodError as error:
+                if len(references) == 1:
+                    raise
                 failed.append(error.to_status())
         return {"removed": removed, "failed": failed}
 

@@ -160,8 +160,13 @@ def test_uses(shared_instance: Instance, archives: dict[str, Path]) -> None:
     assert users["localhost/new:1"] == ["default/waiting"]
     done, _ = instance.call("image", {"op": "prune", "all": True})
     assert done == {"images": [], "removed": [], "reclaimed": 0}
-    done, _ = instance.call("image", {"op": "rm", "references": ["localhost/new:1"]})
-    assert "used by default/waiting" in done["failed"][0]["message"]
+    for references in (["localhost/new:1"], ["localhost/new:1", "localhost/none:1"]):
+        try:
+            done, _ = instance.call("image", {"op": "rm", "references": references})
+        except MinipodError as error:
+            done = {"removed": [], "failed": [error.to_status()]}
+        assert "used by default/waiting" in done["failed"][0]["message"]
+        assert len(done["failed"]) == len(references) and not done["removed"]
     # The name moves, the containers stay what they are.
     instance.call(
         "image", {"op": "tag", "reference": "localhost/used:1", "name": "localhost/old:1"}
@@ -208,9 +213,13 @@ def test_no_image_goes_between_a_look_and_a_start(
         thread.start()
         barrier.wait()
         time.sleep(0.003 * (number % 4))
-        done, _ = instance.call("image", {"op": "rm", "references": ["localhost/used:1"]})
+        removed = True
+        try:
+            instance.call("image", {"op": "rm", "references": ["localhost/used:1"]})
+        except MinipodError as error:
+            assert f"used by default/{name}" in error.what
+            removed = False
         thread.join()
-        removed = bool(done["removed"])
         if created:
             assert removed and "is not in the store" in created[0]
             outcomes.append("refused")
@@ -224,7 +233,7 @@ def test_no_image_goes_between_a_look_and_a_start(
             return pod["status"].get("phase") in wanted or bool(waits & set(reasons))
 
         pod = instance.until(name, settled)
-        assert (pod["status"]["phase"] == "Succeeded") != removed, (pod["status"], done)
+        assert (pod["status"]["phase"] == "Succeeded") != removed, pod["status"]
         outcomes.append("removed" if removed else "ran")
         instance.delete(name)
     print(json.dumps(outcomes))

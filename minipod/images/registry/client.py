@@ -31,9 +31,8 @@ _ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
 _MAX_REDIRECTS = 5
 _MAX_RESUMES = 50
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SAME_METHOD = frozenset(
-    {307, 308}
-)  # with the others, nobody knows whether a body is to be sent again
+# With the others, nobody knows whether a body is to be sent again.
+_SAME_METHOD = frozenset({307, 308})
 _MOMENTARY = frozenset({408, 425, 500, 502, 503, 504})
 _T = TypeVar("_T")
 _OFFLINE = "check the network and its DNS, or load the image from a file: minipod image load FILE"
@@ -382,10 +381,10 @@ class Client:
             case 404:
                 return NotFound(f"registry {host} does not have it{said}", "check name and tag")
             case 429:
-                seconds = retry_after(answer)
+                seconds, done = retry_after(answer), "pushed" if self._pushes else "pulled"
                 wait = f"wait {seconds:.0f} seconds" if seconds else "wait a while"
                 return MinipodError(
-                    f"registry {host} limits how often it is asked from here (429){said}",
+                    f"registry {host} limits how often images are {done} from here (429){said}",
                     f"{wait}, log in to it, or name a mirror in /etc/containers/registries.conf",
                 )
         return MinipodError(
@@ -396,10 +395,8 @@ class Client:
         host, who = self._endpoint.host, self._candidates[0]
         if self._pushes:
             name = f"user {who.user or 'of the token'!a}" if who else "nobody in particular"
-            return Refused(
-                f"registry {host} takes nothing from {name}{words(answer)}",
-                f"check name, password and rights: docker login {host}",
-            )
+            remedy = f"check name, password and rights: docker login {host}"
+            return Refused(f"registry {host} takes nothing from {name}{words(answer)}", remedy)
         if who is None:
             return Refused(
                 f"registry {host} does not have it, or wants to know who asks{words(answer)}",
