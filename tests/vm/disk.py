@@ -29,6 +29,8 @@ MODULES = (
     "block/virtio_blk",
     "char/virtio_console",
 )
+# On a busy host the emulated timer may not tick while Linux looks whether it does, and Linux panics.
+NO_TIMER_CHECK = "no_timer_check"
 # Words of the kernel's command line that it does not know are variables here.
 PROBE_WORD = "just_probing=1"
 INIT = """#!/bin/busybox sh

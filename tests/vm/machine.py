@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.vm import qemu
+from tests.vm.disk import NO_TIMER_CHECK
 from tests.vm.image import Image
 from tests.vm.recipe import TOP
 
@@ -51,7 +52,7 @@ class Vm:
     def _start(self, image: Image, payload: Path) -> subprocess.Popen[bytes]:
         directory = self._directory
         words = "console=ttyS0 quiet mitigations=off random.trust_cpu=on systemd.show_status=0"
-        words += " apparmor=1 security=apparmor"
+        words += f" apparmor=1 security=apparmor {NO_TIMER_CHECK}"
         return qemu.start(
             directory,
             image,

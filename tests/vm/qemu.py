@@ -9,7 +9,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.vm.disk import PROBE_WORD
+from tests.vm.disk import NO_TIMER_CHECK, PROBE_WORD
 from tests.vm.image import Image
 
 MEMORY = 2048  # MiB
@@ -69,7 +69,7 @@ def accelerator(kernel: Path, initrd: Path) -> tuple[str, ...]:
     """
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return EMULATED
-    words = f"quiet panic=-1 {PROBE_WORD}"
+    words = f"quiet panic=-1 {NO_TIMER_CHECK} {PROBE_WORD}"
     boot = ("-kernel", str(kernel), "-initrd", str(initrd), "-append", words, "-no-reboot")
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
