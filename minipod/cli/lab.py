@@ -22,7 +22,7 @@ app = typer.Typer(
     **SETTINGS,
 )
 
-_SCRIPT_TIMEOUT = 120.0  # seconds
+_SCRIPT_TIMEOUT = 300.0  # seconds
 _PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 
