@@ -233,6 +233,13 @@ class FakePuller:
         return self.has[reference]
 
 
+class FakeImages(dict[str, Image]):
+    """A store of images by what they are called."""
+
+    def touch(self, image: Image) -> None:
+        assert image in self.values()
+
+
 class World:
     """All that a worker lives in."""
 
@@ -243,7 +250,7 @@ class World:
         self.runtime = FakeRuntime(self)
         self.store = FakeStore()
         self.objects = FakeObjects()
-        self.images: dict[str, Image] = {"img": IMAGE}
+        self.images = FakeImages({"img": IMAGE})
         self.puller = FakePuller(self.images)
         self.config = Config(
             root_dir=str(top / "root"), run_dir=str(top / "run"), log_dir=str(top / "log")
