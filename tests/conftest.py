@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests import features, skips
 from tests.instance import TOP, Instance
@@ -38,6 +39,10 @@ __all__ = [
     "pytest_runtest_setup",
     "pytest_terminal_summary",
 ]
+
+# No test asserts a time, Hypothesis' neither.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 ORDER = ("unit", "root", "e2e", "packaging", "vm")
 SOMEONE = "someone:x:1000:1000::/home/someone:/probe\n"
