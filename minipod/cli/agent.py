@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import select
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, examples, session, verb
+from minipod.cli.options import SETTINGS, Output, examples, session, verb
 
 app = typer.Typer(
     help="See, stop or run the agent that does the work.",
@@ -23,9 +23,7 @@ _STOP_TIMEOUT = 60.0  # seconds
 @verb(app, "minipod agent status", "minipod agent status -o json")
 def status(
     ctx: typer.Context,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="json|yaml", help="How to print.")
-    ] = "",
+    output: Output = "",
 ) -> None:
     """Show whether the agent runs, and where; if not, exit with 1."""
     from minipod.cli.client import AgentDown, call

@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from minipod.cli.options import SETTINGS, session, verb
+from minipod.cli.options import SETTINGS, Output, session, verb
 
 if TYPE_CHECKING:
     from minipod.cli.checks import Result
@@ -24,9 +24,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 @verb(app, "sudo minipod doctor", "sudo minipod doctor -o json")
 def doctor(
     ctx: typer.Context,
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="json|yaml", help="Print an object.")
-    ] = "",
+    output: Output = "",
 ) -> None:
     """Check what pods need of this machine.
 

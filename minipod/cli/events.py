@@ -11,9 +11,9 @@ from minipod.cli.options import (
     SETTINGS,
     AllNamespaces,
     Namespace,
+    Output,
     Watch,
     complete_pods,
-    complete_words,
     session,
     verb,
 )
@@ -32,16 +32,7 @@ def events(
     ] = "",
     watch: Watch = False,
     all_namespaces: AllNamespaces = False,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="json|yaml",
-            help="How to print.",
-            autocompletion=complete_words("json", "yaml"),
-        ),
-    ] = "",
+    output: Output = "",
     namespace: Namespace = None,
 ) -> None:
     """List what happened to pods, the latest last."""

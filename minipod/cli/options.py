@@ -199,7 +199,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="json|yaml",
-        help="The data instead of a table.",
+        help="The data instead of text.",
         autocompletion=complete_words("json", "yaml"),
     ),
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minipod.cli.options import SETTINGS, complete_words, examples, session, verb
+from minipod.cli.options import SETTINGS, Output, examples, session, verb
 
 Json = dict[str, Any]
 
@@ -29,16 +29,7 @@ def _group() -> None:
 def df(
     ctx: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Each thing by itself.")] = False,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="json|yaml",
-            help="How to print.",
-            autocompletion=complete_words("json", "yaml"),
-        ),
-    ] = "",
+    output: Output = "",
 ) -> None:
     """Show what images, pods, volumes and logs take up.
 

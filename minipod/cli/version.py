@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from minipod import __version__
-from minipod.cli.options import SETTINGS, verb
+from minipod.cli.options import SETTINGS, Output, verb
 
 app = typer.Typer(**SETTINGS)
 
 
 @verb(app, "minipod version")
 def version(
-    output: Annotated[
-        str, typer.Option("--output", "-o", metavar="json|yaml", help="Print an object.")
-    ] = "",
+    output: Output = "",
 ) -> None:
     """Show the version of minipod."""
     show(output)

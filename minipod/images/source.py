@@ -26,12 +26,14 @@ from minipod.images.streams import (
     MAGIC_LENGTH,
     FileWindow,
     Readable,
+    Rest,
     Stream,
     compression_of,
     decompressed,
+    read_head,
     write_all,
 )
-from minipod.images.tar import BLOCK, HARDLINK, REGULAR, SYMLINK, read_tar
+from minipod.images.tar import HARDLINK, REGULAR, SYMLINK, read_tar
 from minipod.native import RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, openat2
 
 _MAX_LINKS = 8
@@ -102,14 +104,12 @@ def open_source(path: str | int, tmp: str, limits: Limits) -> Iterator[Source]:
         if stat.S_ISDIR(mode):
             yield LayoutDirectory(fd, limits)
             return
-        head = os.pread(fd, MAGIC_LENGTH, 0) if stat.S_ISREG(mode) else _read_head(fd)
+        head = os.pread(fd, MAGIC_LENGTH, 0) if stat.S_ISREG(mode) else read_head(fd)
         if not head:
             raise BadImage("is empty")
         kind = compression_of(head)
         if kind or not stat.S_ISREG(mode):
-            raw: Readable = (
-                _Rest(head, fd) if not stat.S_ISREG(mode) else FileWindow(fd, 0, 1 << 62)
-            )
+            raw: Readable = Rest(head, fd) if not stat.S_ISREG(mode) else FileWindow(fd, 0, 1 << 62)
             spool = stack.enter_context(tempfile.TemporaryFile(dir=tmp, buffering=0))
             stream = Stream(decompressed(raw, kind), Budget.of(limits))
             while data := stream.some(CHUNK):
@@ -352,27 +352,6 @@ class _FileBlocks:
         self.at += size
         if self.at > self._end:
             raise BadImage("archive is cut off")
-
-
-class _Rest:
-    """What is still to come from a pipe, after the *head* that was already read."""
-
-    def __init__(self, head: bytes, fd: int) -> None:
-        self._head = head
-        self._fd = fd
-
-    def read(self, size: int, /) -> bytes:
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
-        return os.read(self._fd, size)
-
-
-def _read_head(fd: int) -> bytes:
-    head = b""
-    while len(head) < MAGIC_LENGTH and (data := os.read(fd, BLOCK)):
-        head += data
-    return head
 
 
 def _bounded(file: Readable, name: str, limits: Limits) -> bytes:

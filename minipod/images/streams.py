@@ -34,6 +34,29 @@ class Readable(Protocol):
         ...
 
 
+class Rest:
+    """What is still to come from a pipe, after the *head* that was already read."""
+
+    def __init__(self, head: bytes, fd: int) -> None:
+        self._head = head
+        self._fd = fd
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to *size* bytes; nothing at the end."""
+        if self._head:
+            data, self._head = self._head[:size], self._head[size:]
+            return data
+        return os.read(self._fd, size)
+
+
+def read_head(fd: int) -> bytes:
+    """Read from a pipe what :func:`compression_of` needs; less when there is no more."""
+    head = b""
+    while len(head) < MAGIC_LENGTH and (data := os.read(fd, MAGIC_LENGTH - len(head))):
+        head += data
+    return head
+
+
 class FileWindow:
     """The bytes from *offset*, *length* of them, of the file behind *fd*; several windows do not disturb each other."""
 

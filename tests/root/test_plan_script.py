@@ -78,7 +78,7 @@ PODS: dict[str, Json] = {
                 {"name": "ODD", "value": "a b\n'c' \"d\" $(id) `id` \\ \u00e4"},
                 {"name": "E", "value": ""},
             ],
-            workingDir="/shared/deep",
+            workingDir="/shared/own",  # not the other's: they start side by side
         ),
         container(
             "other",

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from minipod.cli.image.group import Filters, Json, Reference, app, short_id
-from minipod.cli.options import complete_images, complete_words, session, verb
+from minipod.cli.options import Output, complete_images, complete_words, session, verb
 
 _FORMS = ("wide", "json", "yaml", "name")
 _WIDTH = 45  # of a command in a history, as Docker and Podman cut it
@@ -102,16 +102,7 @@ def _ago(timestamp: str | None) -> str:
 def inspect(
     ctx: typer.Context,
     reference: Reference,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="json|yaml",
-            help="How to print.",
-            autocompletion=complete_words("json", "yaml"),
-        ),
-    ] = "json",
+    output: Output = "json",
 ) -> None:
     """Show what an image says of itself, what it consists of, and who uses it."""
     from minipod.cli.client import call
@@ -128,16 +119,7 @@ def history(
     ctx: typer.Context,
     reference: Reference,
     whole: Annotated[bool, typer.Option("--no-trunc", help="Cut nothing off.")] = False,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="json|yaml",
-            help="How to print.",
-            autocompletion=complete_words("json", "yaml"),
-        ),
-    ] = "",
+    output: Output = "",
 ) -> None:
     """Show how an image came to be, as it says itself, the last step first."""
     from minipod.cli.client import call

@@ -22,12 +22,13 @@ from minipod.images.making.tree import LeftOut, read_archive, read_directory
 from minipod.images.platforms import Platform
 from minipod.images.source import Root
 from minipod.images.streams import (
-    MAGIC_LENGTH,
     FileWindow,
     Readable,
+    Rest,
     Stream,
     compression_of,
     decompressed,
+    read_head,
 )
 
 _EVERY = 4 << 20
@@ -137,27 +138,11 @@ def made_source(
         yield MadeImage(making, packed, layer.fileno(), platform), left_out.notes()
 
 
-class _Pipe:
-    """What comes out of an fd."""
-
-    def __init__(self, fd: int, head: bytes) -> None:
-        self._fd = fd
-        self._head = head
-
-    def read(self, size: int, /) -> bytes:
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
-        return os.read(self._fd, size)
-
-
 def _plain(fd: int, budget: Budget) -> Stream:
-    head = b""
-    while len(head) < MAGIC_LENGTH and (data := os.read(fd, MAGIC_LENGTH - len(head))):
-        head += data
+    head = read_head(fd)
     if not head:
         raise BadImage("is empty")
-    return Stream(decompressed(_Pipe(fd, head), compression_of(head)), budget)
+    return Stream(decompressed(Rest(head, fd), compression_of(head)), budget)
 
 
 def _config(making: Making, packed: Packed, platform: Platform) -> dict[str, Any]:
