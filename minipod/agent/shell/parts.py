@@ -55,11 +55,13 @@ park() {
 
 # within SLOT PATH BIND: of the volume in $sSLOT, take the path in it instead
 within() {
-  local slot="s$1" whole found
+  local slot="s$1" whole found mask
   whole=${!slot}
   inside "$whole" "$2"
   found=$REPLY
-  [ -e "$found" ] || (umask 022 && mkdir -p "$found")
+  # What is missing is made with the mode of the volume's root.
+  mask=$(printf '%04o' $((0777 & ~0$(stat -c %a "$whole"))))
+  [ -e "$found" ] || (umask "$mask" && mkdir -p "$found")
   if [ -d "$found" ]; then park "$1.in"; else park "$1.in" file; fi
   mount "$3" "$found" "${!slot}"
   umount -l "$whole"
