@@ -241,9 +241,11 @@ class Changes:
                 await self._remove(each, wait=bool(request.get("wait", True)))
                 deleted.append(f"{KINDS[each.kind].singular}/{each.metadata.name}")
             await call.event({"deleted": deleted[-1]})
-        if missing and not request.get("ignoreNotFound"):
+        if request.get("ignoreNotFound"):
+            missing = []
+        if missing and not request.get("allowMissing"):
             raise missing[0]
-        return {"names": deleted}
+        return {"names": deleted, "missing": [error.to_status() for error in missing]}
 
     def _find_all(self, keys: list[tuple[str, str, str]]) -> tuple[list[Any], list[NotFound]]:
         """Return what is there of *keys*, and the errors of the others; one that is missing saves no other."""

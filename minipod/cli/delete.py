@@ -72,7 +72,8 @@ def delete(
 
     from minipod.cli.args import LASTING_KINDS, parse_groups, read_manifest
     from minipod.cli.client import call
-    from minipod.errors import MinipodError, NotFound, UsageError
+    from minipod.cli.get import complain
+    from minipod.errors import UsageError
 
     if not targets and not filename:
         raise UsageError(
@@ -94,6 +95,7 @@ def delete(
         "selector": selector,
         "wait": wait,
         "ignoreNotFound": ignore_not_found,
+        "allowMissing": True,
     }
     wanted = [request | {"kind": kind, "names": names} for kind, names in groups]
     if filename:
@@ -101,18 +103,14 @@ def delete(
         wanted = [
             request | {"kind": "pods", "manifest": text, "source": source} for text, source in texts
         ]
-    deleted, missing = [], None
+    deleted: list[bool] = []
+    missing: list[dict[str, Any]] = []
     with ExitStack() as stack:
         # All are asked for before any is waited for: a volume goes only after the claim that another request names.
         for answer in [stack.enter_context(call(where.config, one)) for one in wanted]:
-            try:
-                deleted.append(_said(answer, force=force))
-            except MinipodError as error:
-                if error.reason != NotFound.reason:
-                    raise
-                missing = error
-    if missing:
-        raise missing
+            deleted.append(_said(answer, force=force))
+            missing += answer.finish()["missing"]
+    complain(missing)
     if not any(deleted) and not ignore_not_found:
         print("No resources found.", file=sys.stderr)
 

@@ -433,6 +433,10 @@ def test_delete_that_does_not_wait(pods: Instance) -> None:
 
 def test_delete_refuses(pods: Instance) -> None:
     check_error(pods.cli("delete", "pod", "nobody", check=False), 1, "pod default/nobody not found")
+    done = pods.cli("delete", "pod/nobody", "pod/noone", "cm/none", check=False)
+    assert done.returncode == 1
+    for name in ("pod default/nobody", "pod default/noone", "configmap default/none"):
+        assert f"{name} not found" in done.stderr
     assert pods.cli("delete", "pod", "nobody", "--ignore-not-found").stdout == ""
     check_error(pods.cli("delete", check=False), 2, "nothing to delete is named")
     check_error(pods.cli("delete", "pods", check=False), 2, "which pods?")
