@@ -6,13 +6,31 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minipod.cli.output import escape, is_terminal
+
+if TYPE_CHECKING:
+    from minipod.cli.client import Call
 
 _BAR = 24
 _UNDER_WAY = ("waiting", "downloading", "uploading")
 _EVERY = 0.1  # seconds between two drawings
+
+
+def accompany(call: Call) -> dict[str, Any]:
+    """Show how the layers of a pull or a push go, and return the agent's last word.
+
+    Raises:
+        MinipodError: the agent's error.
+    """
+    layers = Layers()
+    try:
+        for event in call:
+            layers.update(event.get("progress", {}))
+    finally:
+        layers.clear()
+    return call.finish()
 
 
 class Layers:

@@ -150,11 +150,9 @@ class ImageStore:
             MinipodError: it is damaged.
         """
         entry = self._entry(reference)
-        try:
+        with self._damage(entry):
             manifest, config = self._catalog.documents(entry)
             return history(self._catalog.blob(manifest.config), config.diff_ids)
-        except (FileNotFoundError, BadImage) as error:
-            raise self._catalog.damaged(entry.digest, error) from error
 
     def layers(self, reference: str) -> _Layers:
         """Return an image's layers, bottom first: the blob, and the diff_id.
@@ -165,11 +163,17 @@ class ImageStore:
             MinipodError: it is damaged.
         """
         entry = self._entry(reference)
-        try:
+        with self._damage(entry):
             manifest, config = self._catalog.documents(entry)
-        except FileNotFoundError as error:
-            raise self._catalog.damaged(entry.digest, error) from error
         return list(zip(manifest.layers, config.diff_ids, strict=True))
+
+    @contextlib.contextmanager
+    def _damage(self, entry: Descriptor) -> Iterator[None]:
+        """Say of an image whose documents are gone or wrong that it is damaged."""
+        try:
+            yield
+        except (FileNotFoundError, BadImage) as error:
+            raise self._catalog.damaged(entry.digest, error) from error
 
     def _entry(self, reference: str) -> Descriptor:
         found = self._catalog.find(self._present(), reference)

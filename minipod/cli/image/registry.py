@@ -41,7 +41,7 @@ def pull(
     Nothing is transferred of an image that is here as the registry has it. Ctrl-C leaves all as it was.
     """
     from minipod.cli.client import call
-    from minipod.cli.layers import Layers
+    from minipod.cli.layers import accompany
     from minipod.cli.output import say
 
     auths = [_read_auths(authfile)] if authfile else []
@@ -53,14 +53,8 @@ def pull(
             "platform": platform,
             "auths": auths,
         }
-        layers = Layers()
         with call(session(ctx).config, request) as answer:
-            try:
-                for event in answer:
-                    layers.update(event.get("progress", {}))
-            finally:
-                layers.clear()
-            done = answer.finish()
+            done = accompany(answer)
         say(f"{'pulled' if done['changed'] else 'unchanged'} {done['reference']} {done['digest']}")
 
 
@@ -82,7 +76,7 @@ def push(
     It goes as it is here, byte for byte, so that its digest stays. What the registry has of it already is not sent.
     """
     from minipod.cli.client import call
-    from minipod.cli.layers import Layers
+    from minipod.cli.layers import accompany
     from minipod.cli.output import say
 
     request = {
@@ -92,14 +86,8 @@ def push(
         "destination": destination,
         "auths": [_read_auths(authfile)] if authfile else [],
     }
-    layers = Layers()
     with call(session(ctx).config, request) as answer:
-        try:
-            for event in answer:
-                layers.update(event.get("progress", {}))
-        finally:
-            layers.clear()
-        done = answer.finish()
+        done = accompany(answer)
     say(f"pushed {done['reference']} {done['digest']}")
 
 
