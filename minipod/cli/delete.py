@@ -73,7 +73,7 @@ def delete(
     from minipod.cli.args import LASTING_KINDS, parse_groups, read_manifest
     from minipod.cli.client import call
     from minipod.cli.get import complain
-    from minipod.errors import UsageError
+    from minipod.errors import MinipodError, NotFound, UsageError
 
     if not targets and not filename:
         raise UsageError(
@@ -108,8 +108,13 @@ def delete(
     with ExitStack() as stack:
         # All are asked for before any is waited for: a volume goes only after the claim that another request names.
         for answer in [stack.enter_context(call(where.config, one)) for one in wanted]:
-            deleted.append(_said(answer, force=force))
-            missing += answer.finish()["missing"]
+            try:
+                deleted.append(_said(answer, force=force))
+                missing += answer.finish().get("missing", [])
+            except MinipodError as error:
+                if error.reason != NotFound.reason:
+                    raise
+                missing.append(error.to_status())
     complain(missing)
     if not any(deleted) and not ignore_not_found:
         print("No resources found.", file=sys.stderr)

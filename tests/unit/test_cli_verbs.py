@@ -449,6 +449,7 @@ def test_delete(agent: FakeAgent, run: Run) -> None:
         "selector": "",
         "wait": True,
         "ignoreNotFound": False,
+        "allowMissing": True,
     }
 
 
