@@ -33,7 +33,8 @@ IMAGE_PACKAGES := qemu-utils
 
 NATIVE_SOURCES := $(wildcard native/*.[ch]) native/Makefile minipod/native/_build.py
 
-# apt-get $(1): only those of $(1) that dpkg does not know as installed; on a set-up machine apt is not called.
+# apt-get $(1): only those of $(1) that dpkg does not know as installed; on a set-up machine apt is not called. Its lists
+# are fetched when they are missing or too old, which installing shows.
 define install-packages
 	@missing=; for p in $(1); do \
 	  dpkg-query -W -f='$${db:Status-Abbrev}' "$$p" 2>/dev/null | grep -q '^.i' || missing="$$missing $$p"; done; \
@@ -41,8 +42,8 @@ define install-packages
 	  echo "not Debian or Ubuntu: make sure that there is what these packages hold:$$missing" >&2; \
 	elif [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; \
-	  $(SUDO) apt-get update -qq || true; \
-	  $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing </dev/null; \
+	  install="$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing"; \
+	  $$install </dev/null 2>/dev/null || { $(SUDO) apt-get update -qq; $$install </dev/null; }; \
 	fi
 endef
 
@@ -52,7 +53,10 @@ help: ## list the targets
 	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: packages $(VENV)/.installed $(VENV)/.native ## install what is missing (apt, .venv) and build; quick when done
+setup: packages $(VENV)/.installed $(VENV)/.native ## install what running needs (apt, .venv) and build; quick when done
+
+.PHONY: dev
+dev: setup $(VENV)/.dev
 
 .PHONY: package-names
 package-names:
@@ -67,17 +71,30 @@ $(VENV)/.made: | packages
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# editable_mode=compat is a line in a .pth file; the import hook of the other modes costs every command 10 ms.
+# What pyproject.toml lists under the keys $(1), as a file of requirements: pip has no word for it.
+required = <($(BIN)/python -c 'import sys, tomllib; found = tomllib.load(open("pyproject.toml", "rb")); \
+	[found := found[key] for key in sys.argv[1:]]; print(*found, sep="\n")' $(1))
+
+# What building needs is in .venv as well, and pip is told to use that: it need not be fetched twice, and a changed C file
+# needs no network. editable_mode=compat is a line in a .pth file; the import hook of the other modes costs every command 10 ms.
+INSTALL_EDITABLE := install --quiet --no-build-isolation --config-settings editable_mode=compat --editable .
+
 $(VENV)/.installed: pyproject.toml native/build_hook.py $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --editable '.[dev]'
-	@$(BIN)/python -m compileall -q minipod
+	@echo 'filling $(VENV)'
+	@$(BIN)/python -m pip install --quiet --requirement $(call required,build-system requires)
+	$(BIN)/python -m pip $(INSTALL_EDITABLE)
+	@$(BIN)/python -m compileall -q -j0 minipod
 	@touch $@ $(VENV)/.native
 
-# Without build isolation: a changed C file needs no network.
 $(VENV)/.native: $(NATIVE_SOURCES) $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps \
-		--config-settings editable_mode=compat --editable .
-	@$(BIN)/python -m compileall -q minipod
+	$(BIN)/python -m pip $(INSTALL_EDITABLE) --no-deps
+	@$(BIN)/python -m compileall -q -j0 minipod
+	@touch $@
+
+# What tests, linters and packages need besides.
+$(VENV)/.dev: $(VENV)/.installed
+	@echo 'filling $(VENV) with what developing needs'
+	@$(BIN)/python -m pip install --quiet --requirement $(call required,project optional-dependencies dev)
 	@touch $@
 
 $(BUILD)/busybox.tar: examples/busybox-image | $(VENV)/.installed
@@ -90,7 +107,7 @@ run: setup $(BUILD)/busybox.tar ## run examples/hello.yaml to its end
 	$(SUDO) $(BIN)/minipod run examples/hello.yaml
 
 .PHONY: test-setup
-test-setup: setup ## what `make test` needs besides `make setup`
+test-setup: dev ## what `make test` needs besides `make setup`
 	$(call install-packages,$(TEST_PACKAGES) $(PACKAGING_PACKAGES) $(VM_PACKAGES))
 	@$(MAKE) -C native BUILDDIR=$(CURDIR)/$(BUILD)/native sanitize
 
@@ -145,17 +162,17 @@ docs: setup ## write docs/pod-spec.md from the declarations of the fields, docs/
 	$(BIN)/python -m minipod.lab.pages docs/labs
 
 .PHONY: bench
-bench: setup ## how long the command line, a pod and a pull take
+bench: dev ## how long the command line, a pod and a pull take
 	@$(BIN)/python -m compileall -q minipod
 	$(SUDO) $(BIN)/python -m tests.bench
 
 .PHONY: wheels
-wheels: setup ## the source distribution and wheels for x86_64 and aarch64, into dist/
+wheels: dev ## the source distribution and wheels for x86_64 and aarch64, into dist/
 	$(call install-packages,$(PACKAGING_PACKAGES))
 	$(BIN)/python -m native.packaging.wheels dist
 
 .PHONY: deb
-deb: setup ## a package for Debian 12, 13 and Ubuntu 24.04, of this machine's architecture, into dist/
+deb: dev ## a package for Debian 12, 13 and Ubuntu 24.04, of this machine's architecture, into dist/
 	$(BIN)/python -m native.packaging.deb dist
 
 .PHONY: install
