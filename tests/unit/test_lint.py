@@ -37,7 +37,7 @@ def tool(module: str) -> list[str]:
         subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True).returncode
         != 0
     ):
-        pytest.skip(f"{module} is not installed: make setup")
+        pytest.skip(f"{module} is not installed: make test-setup")
     return [sys.executable, "-m", module]
 
 
