@@ -7,6 +7,7 @@ import base64
 import contextlib
 import hashlib
 import http.client
+import itertools
 import json
 import shutil
 import socket
@@ -199,6 +200,7 @@ class FakeRegistry:
         uploads: what came of the blobs that are being pushed.
         mountable: digests of what can be mounted from other repositories.
         seen: all requests so far.
+        gone: released once for each connection that has ended.
         respond: asked first; whether it has answered.
     """
 
@@ -208,6 +210,8 @@ class FakeRegistry:
     uploads: dict[str, bytearray] = field(default_factory=dict)
     mountable: set[str] = field(default_factory=set)
     seen: list[Seen] = field(default_factory=list)
+    gone: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    _names: Iterator[int] = field(default_factory=itertools.count)
     respond: Responder = lambda handler, seen: False
 
     def add(self, image: BuiltImage, tag: str = "1") -> None:
@@ -254,7 +258,7 @@ class FakeRegistry:
             if query.get("mount") in self.mountable:
                 send(handler, 201)
                 return
-            name = str(len(self.uploads))
+            name = str(next(self._names))  # several may ask at once
             self.uploads[name] = bytearray()
             send(handler, 202, headers={"Location": f"{path}{name}"})
         elif name not in self.uploads:
@@ -319,6 +323,10 @@ def fake_registry(certificate: Path | None = None) -> Iterator[FakeRegistry]:
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             pass  # a client that went away
+
+        def shutdown_request(self, request: Any) -> None:
+            super().shutdown_request(request)
+            fake.gone.release()
 
     with QuietServer(("127.0.0.1", 0), Handler) as server:
         if certificate is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -150,10 +151,19 @@ def lost(when: Callable[[Seen, int], bool], keep: Callable[[FakeRegistry, Seen],
 
 
 def half(fake: FakeRegistry, seen: Seen) -> None:
-    """Keep the first half of what came."""
+    """Keep the first half of what came, where it goes on from what is there."""
     name = seen.path.partition("?")[0].rpartition("/")[2]
-    if name in fake.uploads:
+    start = int(seen.headers.get("Content-Range", "0-").partition("-")[0])
+    if name in fake.uploads and start == len(fake.uploads[name]):
         fake.uploads[name] += seen.body[: len(seen.body) // 2]
+
+
+def whole(fake: FakeRegistry, seen: Seen) -> None:
+    """Keep all that came; only the answer is lost."""
+    path, _, query = seen.path.partition("?")
+    fake.blobs[dict(parse_qsl(query))["digest"]] = bytes(
+        fake.uploads.pop(path.rpartition("/")[2]) + seen.body
+    )
 
 
 def nothing(fake: FakeRegistry, seen: Seen) -> None:
@@ -164,6 +174,7 @@ BREAKS = {
     "a piece": lost(lambda seen, cut: seen.method == "PATCH" and cut < 2, half),
     "a piece, unseen": lost(lambda seen, cut: seen.method == "PATCH" and cut < 2, nothing),
     "the last piece": lost(lambda seen, cut: seen.method == "PUT" and cut < 1, half),
+    "the last answer": lost(lambda seen, cut: seen.method == "PUT" and cut < 1, whole),
     "the beginning": lost(lambda seen, cut: seen.method == "POST" and cut < 2, nothing),
     "a question": lost(lambda seen, cut: seen.method == "HEAD" and cut < 1, nothing),
     "the manifest": lost(lambda seen, cut: "/manifests/" in seen.path and cut < 2, nothing),
@@ -193,6 +204,104 @@ def test_a_resumed_piece_is_not_sent_twice(
     sent = [seen for seen in fake.seen if seen.method in ("PATCH", "PUT")]
     ranges = [seen.headers["Content-Range"] for seen in sent if "Content-Range" in seen.headers]
     assert ranges[:3] == ["0-299999", "150000-449999", "300000-599999"]
+
+
+def late(status: int) -> Any:
+    """Return what breaks the first piece off, and does not agree with what it has said itself of how far it is.
+
+    So does a registry that still writes what came before the connection broke; to the next piece it answers *status*.
+    """
+
+    def make(fake: FakeRegistry) -> None:
+        patches = 0
+
+        def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
+            nonlocal patches
+            patches += seen.method == "PATCH"
+            if seen.method == "PATCH" and patches == 1:
+                half(fake, seen)
+                handler.close_connection = True
+                return True
+            if seen.method == "PATCH" and patches == 2:
+                fake.uploads[seen.path.rpartition("/")[2]] += seen.body[: len(seen.body) // 4]
+                return send(handler, status)
+            return False
+
+        fake.respond = respond
+
+    return make
+
+
+@pytest.mark.parametrize("status", [400, 404, 416])
+def test_a_registry_that_has_not_seen_the_end_yet(
+    store: ImageStore,
+    access: Access,
+    fake: FakeRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+) -> None:
+    monkeypatch.setattr(upload, "_PIECE", 300_000)
+    late(status)(fake)
+    store.push(NAME, f"{fake.host}/app:1", access)
+    assert_there(fake)
+    begun = [path for path in fake.paths("POST") if path.endswith("/uploads/")]
+    assert len(begun) == 4 + (status != 416), "only where nobody can tell how far it is"
+
+
+def test_a_question_that_fails_for_a_moment(
+    store: ImageStore, access: Access, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come through is not given up because nobody could say at once how much that was."""
+    monkeypatch.setattr(upload, "_PIECE", 300_000)
+    patches: list[Seen] = []
+    asked: list[Seen] = []
+
+    def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
+        if seen.method == "PATCH" and not asked:
+            patches.append(seen)
+            half(fake, seen)
+            handler.close_connection = True
+            return True
+        if seen.method == "GET" and not asked:
+            asked.append(seen)
+            return send(handler, 503)
+        return False
+
+    fake.respond = respond
+    store.push(NAME, f"{fake.host}/app:1", access)
+    assert_there(fake)
+    assert len(patches) == 1 and len(fake.paths("POST")) == 4, "one upload for each blob"
+
+
+def test_a_blob_that_never_gets_further_ends(
+    store: ImageStore, access: Access, fake: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A registry that forgets what was broken off takes the first piece again and again: that is no progress."""
+    monkeypatch.setattr(upload, "_PIECE", 300_000)
+    begun = []
+
+    def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
+        if seen.method == "PATCH" and not seen.headers["Content-Range"].startswith("0-"):
+            handler.close_connection = True
+            return True
+        if seen.method == "POST":
+            begun.append(seen)
+            return len(begun) > 20 and send(handler, 418)
+        return seen.method == "GET" and send(handler, 404)
+
+    fake.respond = respond
+    with pytest.raises(MinipodError, match="broken answer"):
+        store.push(NAME, f"{fake.host}/app:1", access)
+
+
+def test_what_is_there_after_all_is_not_sent_again(
+    store: ImageStore, access: Access, fake: FakeRegistry
+) -> None:
+    BREAKS["the last answer"](fake)
+    store.push(NAME, f"{fake.host}/app:1", access)
+    assert_there(fake)
+    sent = [path for path in fake.paths("PUT") if "/blobs/" in path]
+    assert len(sent) == 4, "each of them once"
 
 
 def test_a_storm_ends(store: ImageStore, access: Access, fake: FakeRegistry) -> None:

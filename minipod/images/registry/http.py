@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import select
 import socket
 import ssl
 import threading
@@ -107,6 +108,8 @@ class Answer:
         self._done: Callable[[bool], None] | None = done
         self._window_end = time.monotonic() + patience.window
         self._window_bytes = 0
+        if response.length == 0:  # http.client leaves it open until somebody reads nothing
+            response.close()
         if response.isclosed():
             self._release(True)
 
@@ -192,6 +195,7 @@ class Http:
         self._lock = threading.Lock()
         self._busy: set[http.client.HTTPConnection] = set()
         self._idle: dict[tuple[str, str, int], list[http.client.HTTPConnection]] = {}
+        self._is_closed = False
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str], body: Body = None
@@ -202,22 +206,23 @@ class Http:
             method: GET, HEAD, POST, PATCH or PUT.
             url: what is asked.
             headers: of the request; with a *body* that comes in pieces, its ``Content-Length`` is among them.
-            body: bytes, or what makes the pieces of one; it may be called again, on another connection.
+            body: bytes, or what makes the pieces of one. These are never sent twice: what belongs to them may have come
+                through, so that the caller has to ask before it goes on.
 
         Raises:
             ValueError: *url* is not an http or https URL.
             OSError: there is no connection, or no answer on it.
         """
         address = Address.of(url)
-        with self._lock:
-            kept = self._idle.get(address.key)
-            connection = kept.pop() if kept else None
+        connection = self._kept(address)
         if connection is not None:
-            # A server may have closed it meanwhile: that says nothing about the server.
+            # A server may close it at this very moment: that says nothing about the server.
             try:
                 return self._ask(connection, address, method, url, headers, body)
-            except OSError:
+            except BaseException as error:
                 connection.close()
+                if callable(body) or not isinstance(error, OSError):
+                    raise
         connection = self._connect(address)
         try:
             return self._ask(connection, address, method, url, headers, body)
@@ -233,12 +238,23 @@ class Http:
             _shut(connection)
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that nobody uses, and keep none from now on."""
         with self._lock:
+            self._is_closed = True
             for connections in self._idle.values():
                 for connection in connections:
                     connection.close()
             self._idle.clear()
+
+    def _kept(self, address: Address) -> http.client.HTTPConnection | None:
+        """Take a connection that was used before, and that the server has not closed since."""
+        while True:
+            with self._lock:
+                kept = self._idle.get(address.key)
+                connection = kept.pop() if kept else None
+            if connection is None or not _has_spoken(connection):
+                return connection
+            connection.close()
 
     def _connect(self, address: Address) -> http.client.HTTPConnection:
         proxy = self._proxies.find(address.scheme, address.host, address.port)
@@ -311,9 +327,10 @@ class Http:
         def done(reusable: bool) -> None:
             with self._lock:
                 self._busy.discard(connection)
-                if reusable and not cut:
+                kept = reusable and not cut and not self._is_closed
+                if kept:
                     self._idle.setdefault(address.key, []).append(connection)
-            if cut or not reusable:
+            if not kept:
                 response.close()
                 connection.close()
 
@@ -348,6 +365,13 @@ class _Watch:
     def _abort(self) -> None:
         self.late = True
         _shut(self._connection)
+
+
+def _has_spoken(connection: http.client.HTTPConnection) -> bool:
+    """Whether something has come that nobody asked for: the end, as a rule."""
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _shut(connection: http.client.HTTPConnection) -> None:

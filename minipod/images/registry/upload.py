@@ -145,6 +145,7 @@ class _Upload:
         self._location = ""
         self._least = 0  # bytes of a piece that the registry asks for
         self._at = 0
+        self._was_broken = False  # since the upload was begun
 
     def run(self) -> None:
         """Bring the blob there.
@@ -165,24 +166,27 @@ class _Upload:
         self._report("done", self._blob.size)
 
     def _persist(self, fd: int) -> None:
-        failures, furthest = 0, 0
+        failures, furthest, is_broken = 0, 0, False
         while True:
             if self._client.stopped.is_set():
                 raise ConnectionError("no longer wanted")
             try:
-                if not self._location and self._begin():
+                if is_broken and self._location:
+                    self._ask_where()
+                if not self._location and ((is_broken and self._is_there()) or self._begin()):
                     return
+                is_broken = False
+                # What was there once already is no progress: a registry may forget all of it, again and again.
+                if self._at > furthest:
+                    failures, furthest = 0, self._at
                 if self._send(fd):
                     return
-                failures = 0
             except OSError as error:
-                # A step back in what is there counts as well: only what is new is progress.
-                failures = failures + 1 if self._at <= furthest else 1
-                furthest = max(furthest, self._at)
+                is_broken, self._was_broken = True, True
+                failures += 1
                 if is_lasting(error) or failures >= self._client.patience.attempts:
                     raise self._client.unreachable(error) from error
                 self._client.pause(failures)
-                self._ask_where()
 
     def _is_there(self) -> bool:
         try:
@@ -204,11 +208,13 @@ class _Upload:
                 return True
             self._least = _number(answer, "OCI-Chunk-Min-Length")
             self._go_to(answer)
-        self._at = 0
+        self._at, self._was_broken = 0, False
         return False
 
     def _send(self, fd: int) -> bool:
         """Send the next piece; return whether that was the last one."""
+        # When a connection breaks, the registry may still be writing what came, whatever it answers meanwhile.
+        disputed = (400, 404, 416) if self._was_broken else (404, 416)
         piece = max(_PIECE, min(self._least, _MAX_PIECE))
         left = self._blob.size - self._at
         last = left <= piece
@@ -224,9 +230,11 @@ class _Upload:
             url,
             headers,
             body=lambda: self._pieces(fd, self._at, count),
-            good=(200, 201, 202, 204, 416),
+            good=(200, 201, 202, 204, *disputed),
         ) as answer:
-            if answer.status == 416:
+            if answer.status in disputed:
+                if answer.status != 416:
+                    self._location = ""  # there is no upload any more that could go on
                 raise ConnectionError("the registry and we do not agree on how far the upload is")
             if not last:
                 self._go_to(answer)
@@ -245,20 +253,24 @@ class _Upload:
             raise MinipodError(f"blob {self._blob.digest} is cut off in the store", "pull it again")
 
     def _ask_where(self) -> None:
-        """Find out how much has come through; from the beginning when nobody can tell."""
-        if not self._location:
-            return
+        """Find out how much has come through; from the beginning when the registry cannot tell.
+
+        Raises:
+            OSError: it may tell another time.
+        """
         try:
             with self._client.ask("GET", self._location, {}, good=(200, 202, 204)) as answer:
                 match = _RANGE.fullmatch(str(answer.headers.get("Range") or ""))
                 there = int(match[1]) + 1 if match and match[1] != "0" else 0
-                if there > self._blob.size:
-                    raise ConnectionError("more is there than was sent")
                 if answer.headers.get("Location"):
                     self._go_to(answer)
-                self._at = there
-        except (OSError, MinipodError):
-            self._location, self._at = "", 0
+        except MinipodError:
+            self._location = ""
+            return
+        if there > self._blob.size:
+            self._location = ""
+            return
+        self._at = there
 
     def _go_to(self, answer: Answer) -> None:
         location = str(answer.headers.get("Location") or "")
