@@ -7,7 +7,6 @@ for.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import time
@@ -26,7 +25,7 @@ from minipod.pods.manager import PodManager
 from minipod.pods.origins import MountOrigin, mount_origins
 from minipod.pods.worker import PodWorker
 from minipod.runtime import cgroupfiles, mountinfo, procfs
-from minipod.runtime.shim import ANSWER_TIMEOUT, Shim
+from minipod.runtime.shim import Shim, in_time
 
 Json = dict[str, Any]
 
@@ -258,11 +257,10 @@ async def pid_of(shim: Shim, key: str) -> int:
         MinipodError: it does not run.
     """
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            for process in await shim.state():
-                if process.key == key and process.state == "running":
-                    return process.pid
-    except (OSError, TimeoutError) as error:
+        for process in await in_time(shim.state):
+            if process.key == key and process.state == "running":
+                return process.pid
+    except OSError as error:
         raise MinipodError(f"the pod's shim does not answer: {error}") from error
     raise MinipodError(f"{key} has ended")
 

@@ -20,7 +20,7 @@ from minipod.pods.core import PodCore
 from minipod.pods.execs import Execs
 from minipod.pods.record import ContainerRecord
 from minipod.pods.status import exit_of
-from minipod.runtime.shim import ANSWER_TIMEOUT, Shim
+from minipod.runtime.shim import Shim, in_time
 
 MAX_OUTPUT = 10 * 1024
 """Bytes of output that are kept, as the kubelet does."""
@@ -169,5 +169,4 @@ class Output:
 async def _kill(shim: Shim, key: str) -> None:
     # A shim that is held would let these pile up.
     with contextlib.suppress(OSError):
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            await shim.signal(key, _KILL)
+        await in_time(lambda: shim.signal(key, _KILL))

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from minipod.plan import SANDBOX_KEY, process_key
 from minipod.pods.containers import Containers
 from minipod.pods.core import PodCore
 from minipod.pods.sandbox import Sandbox
-from minipod.runtime.shim import ANSWER_TIMEOUT, Process, Shim, end_shims, read_exit_records
+from minipod.runtime.shim import (
+    ANSWER_TIMEOUT,
+    Process,
+    Shim,
+    end_shims,
+    in_time,
+    read_exit_records,
+)
 
 
 async def recover(core: PodCore, sandbox: Sandbox, containers: Containers) -> None:
@@ -28,8 +33,7 @@ async def recover(core: PodCore, sandbox: Sandbox, containers: Containers) -> No
         return
     sandbox.listen(shim)  # before the question: what ends right after its answer is told but once
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            entries = {process.key: process for process in await shim.state()}
+        entries = {process.key: process for process in await in_time(shim.state, ANSWER_TIMEOUT)}
     except OSError:  # it was just ending, or it is held
         shim.close()
         await end_shims(directory)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -11,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from minipod.native import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, openat2
 from minipod.plan import SANDBOX_KEY
-from minipod.runtime.shim import ANSWER_TIMEOUT, Shim
+from minipod.runtime.shim import Shim, in_time
 
 _BELOW = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
@@ -44,10 +43,9 @@ async def process_root(shim: Shim, key: str) -> AsyncIterator[int]:
 
 
 async def _pid(shim: Shim, key: str) -> int:
-    async with asyncio.timeout(ANSWER_TIMEOUT):
-        for process in await shim.state():
-            if process.key == key and process.state == "running":
-                return process.pid
+    for process in await in_time(shim.state):
+        if process.key == key and process.state == "running":
+            return process.pid
     raise ProcessLookupError(errno.ESRCH, f"{key} has ended")
 
 

@@ -24,7 +24,7 @@ from minipod.plan.context import Facts
 from minipod.runtime import failure, ownership
 from minipod.runtime.cgroups import Cgroups
 from minipod.runtime.hostmounts import unmount_below
-from minipod.runtime.shim import Executables, LaunchFailed, Process, Shim, end_shims
+from minipod.runtime.shim import Executables, LaunchFailed, Process, Shim, end_shims, in_time
 
 _SHUTDOWN_TIMEOUT = 5.0  # seconds; the pod is killed by then, and the shim has only to reap it
 
@@ -193,8 +193,7 @@ class Runtime:
 async def _shut_down(shim: Shim) -> bool:
     """End a shim; whether it did."""
     try:
-        async with asyncio.timeout(_SHUTDOWN_TIMEOUT):
-            await shim.shutdown()
+        await in_time(shim.shutdown, _SHUTDOWN_TIMEOUT)
         return True
     except TimeoutError:
         return False

@@ -14,9 +14,9 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from minipod.native import executable, ffi, lib, spawn
 from minipod.plan.steps import Launch
@@ -25,7 +25,9 @@ from minipod.runtime.pack import pack, sealed_memfd
 SOCKET = "shim.sock"
 # Seconds. A shim answers in microseconds: one that says nothing for so long is held (SIGSTOP) or broken.
 ANSWER_TIMEOUT = 10.0
+_LATE = 1.0  # seconds
 _NAME = "minipod-shim"
+T = TypeVar("T")
 _KEPT_PLANS = 16  # of commands: a pod has few probes
 _MESSAGE_SIZE = ffi.sizeof("struct mp_msg")
 _MARKS_SIZE = 8 * lib.MP_MAX_MARKS
@@ -71,6 +73,25 @@ class LaunchFailed(Exception):
         self.errno = errno
         self.detail = detail
         self.marks = marks
+
+
+async def in_time(ask: Callable[[], Awaitable[T]], seconds: float = ANSWER_TIMEOUT) -> T:
+    """Return a shim's answer to a request that *ask* makes, and that may be made again.
+
+    Raises:
+        TimeoutError: it said nothing for *seconds*, in which we were there to hear it. Where we were not, because we
+            had been stopped or had much to do on a slow machine, its answer may have been there all the time.
+        OSError: it is gone, or cannot do it.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        asked = loop.time()
+        try:
+            async with asyncio.timeout(seconds):
+                return await ask()
+        except TimeoutError:
+            if loop.time() - asked <= seconds + _LATE:
+                raise
 
 
 class Executables:

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from minipod.native import ffi, lib
 from minipod.plan import steps as s
 from minipod.runtime import shim as module
 from minipod.runtime.pack import pack
-from minipod.runtime.shim import LaunchFailed, Process, Shim, read_exit_records
+from minipod.runtime.shim import LaunchFailed, Process, Shim, in_time, read_exit_records
 from tests.unit.test_plan_checker import V1, container, pod
 
 SIZE = ffi.sizeof("struct mp_msg")
@@ -186,6 +187,26 @@ async def test_answers_to_an_earlier_agent(played: Played) -> None:
     assert [process.key for process in failed] == ["b/0"]
     assert set(os.listdir("/proc/self/fd")) == before  # nobody wants its fds: they are closed
     os.close(up)
+
+
+async def test_a_shim_is_not_blamed_for_our_own_delay(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LATE", 0.05)
+    task, request, _ = await asked(played, in_time(played.shim.state, 0.1))
+    played.tell("OK", serial=request.serial)
+    time.sleep(0.3)  # stopped, or busy: the time is over when we come to look
+    again = asyncio.ensure_future(played.request())
+    await asyncio.wait((again, task), return_when=asyncio.FIRST_COMPLETED)
+    if again.done():
+        played.tell("OK", serial=again.result()[0].serial)
+    again.cancel()
+    assert await task == []
+
+
+async def test_a_silent_shim_is_not_waited_for_forever(played: Played) -> None:
+    with pytest.raises(TimeoutError):
+        await in_time(played.shim.state, 0.01)
 
 
 async def test_a_cancelled_request_leaves_nothing(played: Played) -> None:
