@@ -21,6 +21,7 @@ from minipod.cli import client
 from minipod.config import Config
 from minipod.errors import MinipodError
 from tests import features, leaks
+from tests.patience import patience
 
 TOP = Path(__file__).resolve().parent.parent
 SLOTS = 64
@@ -90,7 +91,7 @@ class Instance:
             arguments: the command line after ``minipod``.
             input: its standard input (empty when not given).
             check: whether an exit code other than 0 fails the test.
-            timeout: seconds until it is killed.
+            timeout: seconds until it is killed, on a usual machine (:mod:`tests.patience`), as for all of these.
             env: variables besides the instance's own.
 
         Raises:
@@ -104,13 +105,14 @@ class Instance:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=timeout,
+                timeout=patience(timeout),
                 cwd="/",
                 env={**self.env, **(env or {})},
             )
         except subprocess.TimeoutExpired as error:
+            said = _text(error.stdout) + _text(error.stderr)
             raise AssertionError(
-                f"not done after {timeout} s: {' '.join(command)}\n{_text(error.stdout)}{_text(error.stderr)}"
+                f"not done after {error.timeout:.0f} s: {' '.join(command)}\n{said}"
             ) from error
         if check and done.returncode != 0:
             raise AssertionError(
@@ -138,7 +140,7 @@ class Instance:
         if not Path(self.config.socket).exists():
             self.cli("get", "pods")  # starts the agent, with our environment
         with client.call(
-            self.config, {"verb": verb, **request}, fds, start=False, timeout=timeout
+            self.config, {"verb": verb, **request}, fds, start=False, timeout=patience(timeout)
         ) as answer:
             events = list(answer)
             return answer.done or {}, events
@@ -174,7 +176,7 @@ class Instance:
     def until(self, name: str, holds: Callable[[Json], bool], timeout: float = 30) -> Json:
         """Watch pod *name* until *holds* says so, and return it."""
         request = {"verb": "get", "kind": "pods", "names": [name], "watch": True}
-        with client.call(self.config, request, start=False, timeout=timeout) as answer:
+        with client.call(self.config, request, start=False, timeout=patience(timeout)) as answer:
             for event in answer:
                 if holds(event["object"]):
                     found: Json = event["object"]
@@ -183,7 +185,8 @@ class Instance:
 
     def wait(self, name: str, condition: str, timeout: float = 30) -> None:
         """Wait until pod *name* meets *condition*, as ``minipod wait --for`` has it."""
-        self.call("wait", {"names": [name], "for": condition, "timeout": timeout})
+        request = {"names": [name], "for": condition, "timeout": patience(timeout)}
+        self.call("wait", request, timeout=2 * timeout)
 
     def pod(self, name: str) -> Json:
         """Return pod *name* as the API shows it."""
@@ -211,7 +214,7 @@ class Instance:
         """Wait for the first line that a container writes: a pod is ready before its programs are."""
         request = {"verb": "logs", "pod": name, "container": container, "follow": True}
         text: str = ""
-        with client.call(self.config, request, start=False, timeout=timeout) as answer:
+        with client.call(self.config, request, start=False, timeout=patience(timeout)) as answer:
             for event in answer:
                 if "log" in event:
                     text += event["log"]["text"]

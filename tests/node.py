@@ -20,6 +20,7 @@ from minipod.cli.client import Call, call
 from minipod.errors import MinipodError
 from tests.instance import Instance
 from tests.leaks import HostSnapshot, Process
+from tests.patience import patience
 
 Json = dict[str, Any]
 
@@ -54,9 +55,9 @@ def manifest(
 
 
 def request(instance: Instance, verb: str, *, timeout: float = 30, **fields: Any) -> Call:
-    """Send a request to the agent that runs; no wait for an answer takes longer than *timeout* seconds."""
+    """Send a request to the agent that runs; no wait for an answer takes longer than *timeout* usual seconds."""
     fields = {"verb": verb, **fields}
-    return call(instance.config, fields, start=False, timeout=timeout)
+    return call(instance.config, fields, start=False, timeout=patience(timeout))
 
 
 def ask(instance: Instance, verb: str, **fields: Any) -> Json:
@@ -89,7 +90,7 @@ def wait_for(
     """Return the pod as soon as *holds* says yes to it.
 
     Raises:
-        AssertionError: it did not within *timeout* seconds of the last change.
+        AssertionError: it did not within *timeout* usual seconds of the last change.
     """
     last: Json = {}
     try:
@@ -216,7 +217,7 @@ def await_end(pidfd: int) -> None:
     """Wait until the process of *pidfd* has ended."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    assert poll.poll(20_000), "the process does not end"
+    assert poll.poll(1000 * patience(20)), "the process does not end"
 
 
 def kill_agent(instance: Instance) -> None:

@@ -25,11 +25,12 @@ from urllib.parse import parse_qsl
 from minipod.images.builder import BuiltImage
 from minipod.images.documents import OCI_INDEX, to_json
 from minipod.images.platforms import Platform
+from tests.patience import patience
 
 PROGRAM = "docker-registry"
 USER, PASSWORD = "ali", "open sesame"
 _BCRYPT = "$2b$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW"  # of PASSWORD
-_PATIENCE = 20.0
+_PATIENCE = patience(20)
 
 
 def is_installed() -> bool:
@@ -98,9 +99,9 @@ class Registry:
         """Return a connection to it."""
         host, _, port = self.host.partition(":")
         if self.ca is None:
-            return http.client.HTTPConnection(host, int(port), timeout=30)
+            return http.client.HTTPConnection(host, int(port), timeout=patience(30))
         context = ssl.create_default_context(cafile=str(self.ca))
-        return http.client.HTTPSConnection(host, int(port), timeout=30, context=context)
+        return http.client.HTTPSConnection(host, int(port), timeout=patience(30), context=context)
 
 
 @contextlib.contextmanager

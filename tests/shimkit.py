@@ -24,8 +24,9 @@ from minipod.native import executable, ffi, lib, spawn
 from minipod.plan import steps as s
 from minipod.runtime.pack import pack, sealed_memfd
 from minipod.runtime.shim import SOCKET, LaunchFailed, Process, Shim
+from tests.patience import patience
 
-LIMIT = 60  # seconds until a wait is taken for a hang
+LIMIT = patience(60)  # seconds until a wait is taken for a hang
 STDIN, STDOUT, STDERR = 0, 1, 2  # slots of the plans below
 ENV = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 SH = "/bin/sh"

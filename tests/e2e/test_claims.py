@@ -15,6 +15,7 @@ import pytest
 
 from tests.features import requires
 from tests.instance import TEST_IMAGE, Instance, Json
+from tests.patience import patience
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -190,7 +191,7 @@ def test_a_claim_in_use_is_kept(here: Instance) -> None:
     assert here.exec("user", "touch", "/data/still").returncode == 0
     assert deleting.poll() is None
     here.delete("user")
-    output, _ = deleting.communicate(timeout=30)
+    output, _ = deleting.communicate(timeout=patience(30))
     assert output == b'persistentvolumeclaim "c" deleted\n'
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.instance import Instance
+from tests.patience import patience
 
 pytestmark = pytest.mark.requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 IMAGE = "localhost/busybox:1"
@@ -66,7 +67,7 @@ def test_debug_on_a_terminal(web: Instance) -> None:
     # As a user would: what is typed before the terminal is the container's is dropped.
     assert says(master, b"\n", b"# ") and says(master, b"echo $((40+2))\n", b"42")
     os.write(master, b"exit 5\n")
-    assert process.wait(timeout=30) == 5
+    assert process.wait(timeout=patience(30)) == 5
     os.close(master)
 
 

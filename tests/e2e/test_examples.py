@@ -20,10 +20,11 @@ import pytest
 
 from tests import features
 from tests.instance import TOP, Instance, Json
+from tests.patience import patience
 
 REGISTRY = TOP / "examples/registry"
 EXAMPLES = sorted((TOP / "examples").glob("*.yaml")) + sorted(REGISTRY.glob("*.yaml"))
-PATIENCE = 60.0
+PATIENCE = patience(60)
 
 
 def said(text: str, key: str) -> list[str]:
@@ -45,7 +46,7 @@ def read(instance: Instance, pod: Json, places: list[str]) -> str:
     for place in places:
         with contextlib.suppress(OSError):
             url = f"http://{pod['status']['podIP']}:{place}"
-            text += urllib.request.urlopen(url, timeout=5).read().decode()
+            text += urllib.request.urlopen(url, timeout=patience(5)).read().decode()
     return text
 
 

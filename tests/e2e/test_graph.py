@@ -22,12 +22,13 @@ from minipod.graph.svg import svg
 from tests.features import requires
 from tests.instance import TOP, Instance
 from tests.node import init, pause
+from tests.patience import patience
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth")
 
 IMAGES = TOP / "docs/images"
 EXAMPLES = ("web", "share-processes")
-PATIENCE = 30.0
+PATIENCE = patience(30)
 
 
 @pytest.fixture(scope="module")

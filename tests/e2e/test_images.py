@@ -16,6 +16,7 @@ import pytest
 from tests.conftest import Images
 from tests.e2e.user import ESCAPE, check_error, create, manifest, pod, shell
 from tests.instance import TEST_IMAGE, Instance
+from tests.patience import patience
 
 OTHER = "localhost/other:1"
 
@@ -92,7 +93,9 @@ def test_what_is_saved_can_be_loaded_and_run(store: Instance, tmp_path: Path, fo
     if form == "stdin":
         with file.open("rb") as source:
             assert (
-                store.start("image", "load", "-", stdin=source, stdout=subprocess.DEVNULL).wait(60)
+                store.start("image", "load", "-", stdin=source, stdout=subprocess.DEVNULL).wait(
+                    patience(60)
+                )
                 == 0
             )
     elif form == "directory":
@@ -186,7 +189,7 @@ def test_save_to_a_pipe(store: Instance, tmp_path: Path) -> None:
     file = tmp_path / "piped.tar"
     with file.open("wb") as target:
         process = store.start("image", "save", OTHER, TEST_IMAGE, "-o", "-", stdout=target)
-        assert process.wait(60) == 0
+        assert process.wait(patience(60)) == 0
     assert sorted(store.cli("image", "load", file).stdout.split()[1::2]) == [OTHER, TEST_IMAGE]
 
 
@@ -220,7 +223,7 @@ def test_from_a_directory(store: Instance, tmp_path: Path, probe_program: Path) 
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        assert process.wait(60) == 0
+        assert process.wait(patience(60)) == 0
     assert run(store, "localhost/made:2").startswith("[c] {")
     store.cli("image", "rm", name, "localhost/made:2")
 
@@ -310,4 +313,4 @@ def test_save_to_a_closed_pipe_is_quiet(store: Instance) -> None:
     assert process.stderr
     words = process.stderr.read()
     process.stderr.close()
-    assert process.wait(60) in (0, 141) and words == b""
+    assert process.wait(patience(60)) in (0, 141) and words == b""

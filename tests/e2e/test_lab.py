@@ -22,6 +22,7 @@ from minipod.lab.text import Lab, all_labs, find
 from tests.e2e.user import check_error
 from tests.features import cgroup_mounts, requires
 from tests.instance import Instance
+from tests.patience import patience
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "userns")
 
@@ -149,7 +150,7 @@ def test_what_is_not_quite_it_is_named(number: int, script: str, words: str) -> 
     try:
         quiet = subprocess.DEVNULL
         subprocess.run(["sh", "-eu", "-c", script], check=True, stdout=quiet, stderr=quiet)
-        end = time.monotonic() + 10
+        end = time.monotonic() + patience(10)
         while True:  # what was put into the background may not be there yet
             with pytest.raises(NotYet) as lacking:
                 list(check_of(find(number))(bench))
@@ -199,7 +200,7 @@ def test_reset_touches_nothing_else(school: Instance, tmp_path: Path) -> None:
 
         # The command itself may be of the lab: whoever set the variable for all of a shell.
         removed = school.cli("lab", "reset", "6", env={"MINIPOD_LAB": "6"}).stdout
-        assert mine.wait(30) == -signal.SIGKILL
+        assert mine.wait(patience(30)) == -signal.SIGKILL
         for words in (
             "process",
             "network namespace lab6b",
@@ -267,7 +268,12 @@ def test_what_an_ordinary_user_may(school: Instance) -> None:
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*python, *words], capture_output=True, text=True, env=school.env, cwd="/", timeout=60
+            [*python, *words],
+            capture_output=True,
+            text=True,
+            env=school.env,
+            cwd="/",
+            timeout=patience(60),
         )
 
     assert "? " in call().stdout

@@ -27,6 +27,7 @@ from tests.conftest import Images
 from tests.e2e.test_errors import kill_agent
 from tests.e2e.user import check_error, create, manifest, pod, shell
 from tests.instance import Instance
+from tests.patience import patience
 from tests.registries import (
     USER,
     FakeRegistry,
@@ -190,7 +191,7 @@ def hold(fake: FakeRegistry, app: BuiltImage) -> tuple[threading.Event, threadin
     def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
         if seen.path.endswith(app.layers[1].digest):
             asked.set()
-            go.wait(60)
+            go.wait(patience(60))
         return False
 
     fake.respond = respond
@@ -207,11 +208,11 @@ def test_two_pulls_at_once_do_the_work_once(
     asked, go = hold(fake, app)
     reference = f"{fake.host}/team/app:1"
     first = instance.start("image", "pull", reference)
-    assert asked.wait(60)
+    assert asked.wait(patience(60))
     instance.create("waits", {"name": "c", "image": reference})
     instance.until("waits", lambda _: events(instance, "waits", "Pulling") != [])
     go.set()
-    assert first.wait(60) == 0
+    assert first.wait(patience(60)) == 0
     instance.until("waits", lambda it: it["status"]["phase"] == "Succeeded")
     assert len(blobs(fake)) == len(set(blobs(fake))) == 4
 
@@ -222,9 +223,9 @@ def test_ctrl_c_leaves_the_store_as_it_was(
     before = stored(instance)
     asked, go = hold(fake, app)
     process = instance.start("image", "pull", f"{fake.host}/team/app:1", stderr=subprocess.PIPE)
-    assert asked.wait(60)
+    assert asked.wait(patience(60))
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=patience(60))
     assert process.returncode == 130
     until(lambda: stored(instance) == before)
     go.set()
@@ -246,7 +247,7 @@ def stored(instance: Instance) -> dict[str, tuple[object, ...]]:
 
 def until(holds: Callable[[], bool], seconds: float = 30) -> None:
     """Wait until *holds*."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + patience(seconds)
     while not holds():
         assert time.monotonic() < deadline, "it does not come to that"
         time.sleep(0.05)
@@ -263,10 +264,10 @@ def test_the_agent_is_killed_while_it_pulls(
     before = stored(instance)
     asked, go = hold(fake, app)
     process = instance.start("image", "pull", f"{fake.host}/team/app:1", stderr=subprocess.PIPE)
-    assert asked.wait(60)
+    assert asked.wait(patience(60))
     assert len(loaders(instance)) == 1
     kill_agent(instance)
-    process.communicate(timeout=60)
+    process.communicate(timeout=patience(60))
     assert process.returncode == 1
     until(lambda: not loaders(instance))  # though the registry is silent
     assert stored(instance) != before
@@ -281,12 +282,12 @@ def test_the_loader_is_killed(instance: Instance, fake: FakeRegistry, app: Built
     asked, go = hold(fake, app)
     reference = f"{fake.host}/team/app:1"
     process = instance.start("image", "pull", reference, stderr=subprocess.PIPE)
-    assert asked.wait(60)
+    assert asked.wait(patience(60))
     instance.create("comes", {"name": "c", "image": reference})
     instance.until("comes", lambda _: events(instance, "comes", "Pulling") != [])
     (pid,) = loaders(instance)
     os.kill(pid, signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=patience(60))
     assert process.returncode == 1 and b"the image loader ended early" in said
     until(lambda: stored(instance) == before)
     go.set()
@@ -309,7 +310,7 @@ def test_a_pod_that_is_deleted_does_not_pull_on(
 ) -> None:
     asked, go = hold(fake, app)
     instance.create("gone", {"name": "c", "image": f"{fake.host}/team/app:1"})
-    assert asked.wait(60)
+    assert asked.wait(patience(60))
     instance.cli("delete", "pod", "gone")
     assert not any(Path(instance.config.root_dir, "images", "tmp").iterdir())
     go.set()
@@ -362,4 +363,4 @@ def test_no_way_to_the_registry(instance: Instance) -> None:
         said += line
     assert b"minipod image load FILE" in said
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=patience(60))

@@ -14,6 +14,7 @@ from minipod.cli.app import VERBS
 from minipod.cli.podtable import POD_TITLES_WIDE
 from tests.e2e.user import address_in, commands, understand
 from tests.instance import TOP, Instance
+from tests.patience import patience
 
 README = (TOP / "README.md").read_text()
 TEXTS = [README, *(path.read_text() for path in sorted((TOP / "docs").rglob("*.md")))]
@@ -93,7 +94,7 @@ def fetch(address: str) -> str:
     """Return the page that ``web`` serves, once it has been written."""
     for _ in range(60):
         try:
-            with urllib.request.urlopen(f"http://{address}:8080/", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{address}:8080/", timeout=patience(10)) as answer:
                 return str(answer.read().decode())
         except OSError:  # httpd is not there yet, or the page is not
             subprocess.run(["sleep", "0.2"], check=True)

@@ -15,11 +15,12 @@ import pytest
 
 from tests.e2e.user import Json, Running, Terminal, manifest, pod
 from tests.instance import TOP, Instance
+from tests.patience import patience
 
 pytestmark = pytest.mark.requires("tool:docker-registry", "tool:mmdebstrap", "tool:psql")
 
 EXAMPLE = TOP / "examples/registry/postgres.yaml"
-START = 90.0  # seconds for initdb, when others are at work
+START = patience(90)  # seconds for initdb, when others are at work
 SCHEMA = "create table seed (word text); insert into seed values ('sown');"
 
 
@@ -57,7 +58,7 @@ def psql(address: str, password: str, *statements: str, database: str = "postgre
         command,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=patience(60),
         env={**os.environ, "PGPASSWORD": password, "PGCONNECT_TIMEOUT": "30"},
     )
     return (done.stdout + done.stderr).strip()

@@ -15,11 +15,12 @@ import pytest
 
 from tests.e2e.user import manifest, pod
 from tests.instance import TOP, Instance, Json
+from tests.patience import patience
 
 pytestmark = pytest.mark.requires("tool:docker-registry", "tool:mmdebstrap")
 
 EXAMPLES = TOP / "examples/registry"
-PATIENCE = 60.0
+PATIENCE = patience(60)
 SETTINGS = """
 server {
   listen 8080;
@@ -33,7 +34,7 @@ server {
 def fetch(url: str) -> str:
     """Return what *url* serves, or why it does not."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=patience(10)) as answer:
             text: str = answer.read().decode()
             return text
     except (OSError, urllib.error.URLError) as error:
@@ -114,7 +115,7 @@ def test_settings_are_reloaded_and_downloads_end_well(node: Instance) -> None:
     until(f"{address}/version", lambda text: text == "two")
 
     node.exec("web", "sh", "-c", "head -c 60000 /dev/zero | tr '\\0' x >/site/file")
-    with urllib.request.urlopen(f"{address}/slow/file", timeout=60) as answer:
+    with urllib.request.urlopen(f"{address}/slow/file", timeout=patience(60)) as answer:
         got = answer.read(1)
         node.cli("delete", "pod", "web")
         got += answer.read()

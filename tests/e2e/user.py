@@ -21,10 +21,11 @@ import typer.main
 
 from minipod.cli.app import app
 from tests.instance import TEST_IMAGE, Instance
+from tests.patience import patience
 
 Json = dict[str, Any]
 
-PATIENCE = 60.0  # seconds that output may stay away; other tests run on the same processors
+PATIENCE = patience(60)  # seconds that output may stay away; other tests run on the same processors
 ESCAPE = "\x1b"
 FOREVER = 'trap "exit 0" TERM; while :; do sleep 1000 & wait $!; done'
 # A shell starts what it puts into the background with Ctrl-C ignored, and that is inherited.

@@ -19,6 +19,7 @@ from minipod.errors import MinipodError, NotFound
 from tests import leaks, node
 from tests.features import cgroup_mounts
 from tests.instance import Instance
+from tests.patience import patience
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def die_creating(instance: Instance, wanted: node.Json, limit: int) -> tuple[boo
             acknowledged = True
             node.wait_for(instance, "one", node.ready)
         except (MinipodError, AssertionError):
-            assert agent.wait(20) == -signal.SIGKILL
+            assert agent.wait(patience(20)) == -signal.SIGKILL
         return acknowledged, agent.poll() is not None
 
 
@@ -126,7 +127,7 @@ def die_deleting(instance: Instance, limit: int, acknowledged: bool) -> bool:
         try:
             node.delete(instance, "one", grace=0)
         except MinipodError:
-            assert agent.wait(20) == -signal.SIGKILL
+            assert agent.wait(patience(20)) == -signal.SIGKILL
         return agent.poll() is not None
 
 
@@ -288,7 +289,7 @@ def answers(pod: node.Json) -> bool:
     address = (pod["status"]["podIP"], 8080)
     for _ in range(500):
         try:
-            with socket.create_connection(address, timeout=5) as connection:
+            with socket.create_connection(address, timeout=patience(5)) as connection:
                 # Somebody else may answer when the pods' range is routed into the world.
                 return pod["metadata"]["name"].encode() in connection.recv(4096)
         except ConnectionRefusedError:  # it does not listen yet

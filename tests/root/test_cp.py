@@ -15,6 +15,7 @@ import pytest
 from minipod.errors import MinipodError
 from minipod.runtime.copying import MAX_DEPTH, Inside, copy_in, copy_out
 from tests.instance import Instance
+from tests.patience import patience
 
 pytestmark = pytest.mark.requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -240,7 +241,7 @@ def test_races(pods: Instance, tmp_path: Path) -> None:
         assert (sentinel / "secret").read_text() == "host"
     finally:
         run(pods, "touch /race/stop")
-        command.wait(timeout=30)
+        command.wait(timeout=patience(30))
 
 
 # ---- the code itself, against races that are arranged ----

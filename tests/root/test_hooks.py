@@ -12,6 +12,7 @@ import pytest
 
 from tests import node
 from tests.instance import Instance
+from tests.patience import patience
 from tests.root.test_probes import events, wait_for_event
 
 OS = {"os": {"name": "linux"}}
@@ -63,11 +64,10 @@ def lines(shared: Path) -> list[str]:
 
 
 def wait_for_line(shared: Path, text: str) -> None:
-    for _ in range(1000):
-        if (shared / "log").exists() and text in lines(shared):
-            return
+    end = time.monotonic() + patience(20)
+    while not ((shared / "log").exists() and text in lines(shared)):
+        assert time.monotonic() < end, f"no {text}"
         time.sleep(0.02)
-    raise AssertionError(f"no {text}")
 
 
 # ---- postStart ---------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import pytest
 from minipod.errors import MinipodError
 from tests import leaks
 from tests.instance import Instance
+from tests.patience import patience
 
 pytestmark = pytest.mark.requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -50,8 +51,8 @@ def ports(number: int, **more: Any) -> dict[str, Any]:
 
 def peer(address: str, port: int) -> str:
     """Return the address that the pod behind a port of the host sees."""
-    with socket.create_connection((address, port), timeout=5) as connection:
-        connection.settimeout(5)
+    with socket.create_connection((address, port), timeout=patience(5)) as connection:
+        connection.settimeout(patience(5))
         return connection.recv(64).decode()
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from minipod.network import Network, pod_link
 from minipod.plan import HostPort
+from tests.patience import patience
 from tests.root.test_network_live import CONFIG, Namespace, Pod, isolated, run
 
 pytestmark = pytest.mark.requires("root", "nft", "veth", "tool:ip")
@@ -101,7 +102,7 @@ class Server:
 
 def host_socket(*kind: int) -> socket.socket:
     made = socket.socket(socket.AF_INET, *kind)
-    made.settimeout(5)
+    made.settimeout(patience(5))
     return made
 
 

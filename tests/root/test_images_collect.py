@@ -20,6 +20,7 @@ from minipod.images import builder
 from minipod.images.builder import File
 from tests.conftest import NEEDS
 from tests.instance import Instance
+from tests.patience import patience
 
 pytestmark = pytest.mark.requires(*NEEDS)
 
@@ -74,7 +75,7 @@ def restart(instance: Instance) -> None:
 
 
 def until_collected(instance: Instance, left: set[str]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + patience(30)
     while set(listed(instance)) != left:
         assert time.monotonic() < end, (set(listed(instance)), instance.logs())
         time.sleep(0.05)

@@ -18,6 +18,7 @@ from minipod.runtime.overlaydiff import changes
 from tests import features
 from tests.features import requires
 from tests.instance import Instance
+from tests.patience import patience
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -134,7 +135,7 @@ def test_the_network(inside: Instance) -> None:
 
     before, found = counted()
     for _ in range(3):
-        with socket.create_connection(("127.0.0.1", 18973), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", 18973), timeout=patience(10)) as sock:
             sock.sendall(b"GET /file HTTP/1.0\r\n\r\n")
             with contextlib.closing(sock.makefile("rb")) as answer:
                 assert answer.read().endswith(b"hello\n")

@@ -15,6 +15,7 @@ from tests import node
 from tests.features import requires
 from tests.instance import Instance
 from tests.node import Json
+from tests.patience import patience
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -366,7 +367,7 @@ def test_the_agent_dies_while_sidecars_are_stopped(busy: Instance, tmp_path: Pat
 
 def until(holds: Callable[[], bool], timeout: float = 10) -> None:
     """Wait for what no event tells."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + patience(timeout)
     while not holds():
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.02)

@@ -27,6 +27,7 @@ from minipod.config import Config
 from minipod.errors import MinipodError
 from minipod.network import Network, PodLink, pod_link
 from minipod.network.elements import Element, ElementSocket
+from tests.patience import patience
 
 pytestmark = pytest.mark.requires("root", "nft", "veth", "tool:ip")
 
@@ -36,7 +37,7 @@ CLONE_NEWNET = 0x40000000
 CONFIG = Config(bridge="mptbr0", link_prefix="mpt", pod_cidr="10.99.0.0/16", nft_table="mptest")
 # A link that is not ours; not of type dummy, which not every kernel has.
 FOREIGN = "ip link add {0} type veth peer name {0}p"
-TIMEOUT = 5.0
+TIMEOUT = patience(5)
 BROADCAST = b"\xff" * 6
 
 

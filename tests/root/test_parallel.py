@@ -12,6 +12,7 @@ import pytest
 from minipod.errors import AlreadyExists, MinipodError
 from tests import node
 from tests.instance import Instance
+from tests.patience import patience
 
 MANY = 32
 
@@ -30,7 +31,7 @@ def together(act: Callable[[int], None]) -> None:
     barrier = threading.Barrier(MANY)
 
     def one(number: int) -> None:
-        barrier.wait(30)
+        barrier.wait(patience(30))
         act(number)
 
     with ThreadPoolExecutor(MANY) as executor:

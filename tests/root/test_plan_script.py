@@ -27,6 +27,7 @@ from minipod.config import Config
 from tests import leaks
 from tests.conftest import Images
 from tests.instance import TEST_IMAGE, Instance
+from tests.patience import patience
 from tests.root.podview import View, differences
 
 Json = dict[str, Any]
@@ -172,13 +173,19 @@ class Script:
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            ["bash", self.build, *arguments], capture_output=True, text=True, timeout=60, cwd="/"
+            ["bash", self.build, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=patience(60),
+            cwd="/",
         )
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
     def take_down(self) -> None:
-        done = subprocess.run(["bash", self.remove], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["bash", self.remove], capture_output=True, text=True, timeout=patience(60)
+        )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
     def view(self, pod: Json) -> View:
@@ -201,7 +208,7 @@ class Script:
 
 
 def first_line(log: Path) -> Json:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while "\n" not in (text := log.read_text()):
         assert time.monotonic() < deadline, "the probe says nothing"
         time.sleep(0.05)
@@ -231,7 +238,7 @@ def scripts(node: Instance, pod: Json) -> Iterator[Script]:
     try:
         yield made
     finally:
-        subprocess.run(["bash", made.remove], capture_output=True, timeout=60)
+        subprocess.run(["bash", made.remove], capture_output=True, timeout=patience(60))
     assert leaks.diff(before, leaks.HostSnapshot.take(scope)) == []
     for place in (config.root_dir, config.run_dir, config.log_dir):
         assert not os.path.exists(place)
@@ -385,7 +392,7 @@ def get(url: str) -> str:
 
 def until(look: Callable[[], str], words: str) -> str:
     """Return what *look* sees, once it has *words* in it."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patience(20)
     while words not in (found := look()):
         assert time.monotonic() < deadline, found
         time.sleep(0.05)

@@ -20,6 +20,7 @@ import pytest
 from minipod.errors import MinipodError
 from tests.features import requires
 from tests.instance import Instance
+from tests.patience import patience
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -62,7 +63,7 @@ def listening(instance: Instance, where: str) -> Iterator[tuple[socket.socket, s
     with socket.socket() as server:
         server.bind((where, 0))
         server.listen()
-        server.settimeout(10)
+        server.settimeout(patience(10))
         yield server, str(server.getsockname()[1])
 
 
@@ -87,7 +88,9 @@ def test_a_pod_to_itself(pods: Instance) -> None:
 
 def test_host_to_pod(pods: Instance) -> None:
     for name in ("one", "two"):
-        with socket.create_connection((address(pods, name), 80), timeout=10) as connection:
+        with socket.create_connection(
+            (address(pods, name), 80), timeout=patience(10)
+        ) as connection:
             seen = connection.recv(64).decode()
             assert seen == connection.getsockname()[0] == gateway(pods), "the host, not a NAT of it"
 

@@ -23,6 +23,7 @@ from minipod.errors import MinipodError
 from tests import features
 from tests.conftest import Images
 from tests.instance import Instance, Json
+from tests.patience import patience
 
 pytestmark = features.requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -169,7 +170,7 @@ def test_a_session_keyring_of_its_own(box: Box) -> None:
     made = set(session_keyrings()) - before
     assert len(made) >= 8 + 1, "one for each container, and the pause process's"
     box.instance.delete("keyrings")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patience(30)
     while made <= set(session_keyrings()) and time.monotonic() < deadline:  # collected in time
         time.sleep(0.05)
     assert not made <= set(session_keyrings())

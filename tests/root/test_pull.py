@@ -27,6 +27,7 @@ from minipod.images.platforms import Platform, host_platform
 from minipod.images.registry.http import Patience
 from minipod.images.registry.settings import Settings
 from minipod.images.registry.source import Access
+from tests.patience import patience
 from tests.registries import FakeRegistry, Registry, Seen, debian_registry, fake_registry, token
 
 pytestmark = pytest.mark.requires("root", "tool:docker-registry", "tool:openssl")
@@ -160,7 +161,7 @@ def test_layers_come_side_by_side(store: ImageStore, access: Access, fake: FakeR
 
     def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
         if any(seen.path.endswith(layer.digest) for layer in IMAGE.layers[:3]):
-            together.wait(20)  # nobody goes on before all are asked for
+            together.wait(patience(20))  # nobody goes on before all are asked for
         return False
 
     fake.respond = respond
@@ -194,7 +195,7 @@ def test_a_layer_is_unpacked_while_it_comes(
 
 def until(holds: Callable[[], object], seconds: float = 20) -> bool:
     """Wait until *holds* gives something; return whether it did."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while not (found := bool(holds())) and time.monotonic() < end:
         time.sleep(0.01)
     return found
@@ -251,7 +252,7 @@ def holding(fake: FakeRegistry) -> tuple[threading.Event, threading.Event]:
     def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
         if seen.path.endswith(IMAGE.layers[0].digest):
             asked.set()
-            go.wait(30)
+            go.wait(patience(30))
         return False
 
     fake.respond = respond
@@ -285,7 +286,7 @@ def request(store: ImageStore, reference: str, tmp_path: Path) -> dict[str, Any]
 def test_a_killed_pull(store: ImageStore, fake: FakeRegistry, tmp_path: Path) -> None:
     asked, go = holding(fake)
     with loader(request(store, f"{fake.host}/app:1", tmp_path)) as process:
-        assert asked.wait(20)
+        assert asked.wait(patience(20))
         process.send_signal(signal.SIGKILL)
     go.set()
     assert store.list() == [] and rest(store)["tmp"] != []
@@ -296,7 +297,7 @@ def test_a_killed_pull(store: ImageStore, fake: FakeRegistry, tmp_path: Path) ->
 def test_what_a_pulling_loader_keeps(store: ImageStore, fake: FakeRegistry, tmp_path: Path) -> None:
     asked, go = holding(fake)
     with loader(request(store, f"{fake.host}/app:1", tmp_path)) as process:
-        assert asked.wait(20)
+        assert asked.wait(patience(20))
         status = dict(
             line.split(":\t", 1)
             for line in Path(f"/proc/{process.pid}/status").read_text().splitlines()

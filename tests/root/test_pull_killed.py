@@ -24,6 +24,7 @@ import pytest
 from minipod.images import ImageStore, builder
 from minipod.images.registry.settings import Settings
 from minipod.images.registry.source import Access
+from tests.patience import patience
 from tests.registries import FakeRegistry, Seen, fake_registry
 
 pytestmark = pytest.mark.requires("root")
@@ -139,7 +140,7 @@ def test_before_any_change_that_it_makes(place: Place) -> None:
     outcomes = []
     for nth in range(1, 100):
         with place.start(nth) as process:
-            process.wait(60)
+            process.wait(patience(60))
         assert process.returncode in (0, ENDED)
         outcomes.append((process.returncode, place.check()))
         if process.returncode == 0:
@@ -163,13 +164,13 @@ def test_in_the_middle_of_a_layer(place: Place, point: str) -> None:
         handler.end_headers()
         handler.wfile.write(data[: 100 if point == "download" else len(data) // 2])
         sent.set()
-        go.wait(30)
+        go.wait(patience(30))
         return True
 
     place.fake.respond = respond
     with place.start() as process:
-        assert sent.wait(30)
-        end = time.monotonic() + 20
+        assert sent.wait(patience(30))
+        end = time.monotonic() + patience(20)
         while point == "unpacking" and not glob.glob(f"{place.store.root}/tmp/*/*/first"):
             assert time.monotonic() < end, "it is not unpacked while it comes"
             time.sleep(0.01)
@@ -200,12 +201,12 @@ def test_two_at_once_of_which_one_is_killed(place: Place) -> None:
     def respond(handler: BaseHTTPRequestHandler, seen: Seen) -> bool:
         if seen.path.endswith(IMAGE.layers[1].digest):
             asked.set()
-            go.wait(30)
+            go.wait(patience(30))
         return False
 
     place.fake.respond = respond
     with place.start() as killed, place.start() as living:
-        assert asked.wait(30)
+        assert asked.wait(patience(30))
         killed.kill()
         killed.wait()
         place.store.sweep()  # while the other is at work

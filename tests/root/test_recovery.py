@@ -12,6 +12,7 @@ import pytest
 
 from tests import node
 from tests.instance import Instance
+from tests.patience import patience
 
 WRITER = ["sh", "-c", "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.05; done"]
 
@@ -166,7 +167,7 @@ def test_second_agent_on_one_root_is_refused(instance: Instance) -> None:
         env=instance.env | {"MINIPOD_RUN_DIR": str(instance.base / "other")},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=patience(30),
     )
     assert done.returncode == 1
     assert f"another agent, pid {pid}, works on {instance.config.root_dir}" in done.stderr

@@ -13,6 +13,7 @@ from minipod.errors import MinipodError
 from tests import features, node
 from tests.features import requires
 from tests.instance import Instance, Json
+from tests.patience import patience
 from tests.root.test_chaos import mortal
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:cpu", "cgroup:memory")
@@ -141,7 +142,7 @@ def test_agent_killed_at_the_acts_of_a_resize(instance: Instance, test_archive: 
                 node.ask(instance, "resize", pod="acts", patch=patch(limits={"memory": wanted}))
                 acknowledged = True
             except MinipodError:
-                assert agent.wait(20) == -signal.SIGKILL
+                assert agent.wait(patience(20)) == -signal.SIGKILL
             died = agent.poll() is not None
         with mortal(instance):
             pod = instance.until("acts", lambda pod: not conditions(pod))

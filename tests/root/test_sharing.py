@@ -17,6 +17,7 @@ from minipod.errors import MinipodError
 from tests.conftest import Images
 from tests.features import requires
 from tests.instance import Instance, Json
+from tests.patience import patience
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "cgroup:pids")
 
@@ -59,7 +60,7 @@ def test_localhost_is_the_pods(pods: Instance) -> None:
 def test_two_pods_have_the_same_port(pods: Instance) -> None:
     for name in ("left", "right"):
         address = pods.pod(name)["status"]["podIP"]
-        with socket.create_connection((address, 8080), timeout=10) as connection:
+        with socket.create_connection((address, 8080), timeout=patience(10)) as connection:
             assert connection.recv(64) == connection.getsockname()[0].encode()
     busy = pods.probe("left", "tcp-serve", "8080", container="c1")
     assert busy["errno"] == errno.EADDRINUSE, "within a pod there is one port 8080"
@@ -226,7 +227,7 @@ def test_host_network(shared_instance: Instance) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
-        server.settimeout(10)
+        server.settimeout(patience(10))
         port = str(server.getsockname()[1])
         # The connection is made from the kernel's queue; nobody answers, and that is said in time.
         answer = shared_instance.probe("hostnet", "tcp-connect", "127.0.0.1", port, "100")
@@ -287,7 +288,7 @@ def test_the_ends_of_processes_are_clean_in_every_mode(shared_instance: Instance
         shared_instance.delete(name)
         uid = pod["metadata"]["uid"]
         # The agent may be measuring a directory of the pod for an instant more.
-        end = time.monotonic() + 5
+        end = time.monotonic() + patience(5)
         while left := [p for p in shared_instance.processes() if uid in p.cgroup + p.words]:
             assert time.monotonic() < end, [w for p in left for w in p.words.split() if uid in w]
             time.sleep(0.05)
