@@ -132,15 +132,25 @@ vm-image: setup ## build a virtual machine with minipod set up in it; RELEASE=bo
 # /dev/kvm may be there and not work, so it is tried.
 MACHINE ?= debian13
 .PHONY: test-vagrant
-test-vagrant: $(if $(filter local,$(MACHINE)),vm-image) ## tests/root and tests/e2e in a Vagrant machine; MACHINE=debian12, ubuntu2404, local
-	@command -v vagrant >/dev/null || { echo "there is no vagrant: docs/vm.md tells what to install" >&2; exit 1; }
-	set -e; if [ $(MACHINE) = local ]; then \
-	  export MINIPOD_VAGRANT_BOX=$(CURDIR)/$(BUILD)/vm-image/minipod-$(RELEASE).box VAGRANT_DEFAULT_PROVIDER=libvirt; \
+test-vagrant: vagrant-there $(if $(filter local,$(MACHINE)),vm-image) ## tests/root and tests/e2e in a Vagrant machine; MACHINE=debian12, ubuntu2404, local
+	@set -e; name=$(MACHINE); if [ $$name = local ]; then \
+	  name=minipod-$(RELEASE); \
+	  export MINIPOD_VAGRANT_BOX=$(CURDIR)/$(BUILD)/vm-image/$$name.box VAGRANT_DEFAULT_PROVIDER=libvirt; \
 	  export MINIPOD_VAGRANT_DRIVER="$$($(SUDO) $(BIN)/python -m tests.vm.box $(RELEASE) --driver)"; \
 	fi; \
-	cd vagrant; vagrant up $(MACHINE); vagrant rsync $(MACHINE); \
-	vagrant ssh $(MACHINE) -c "cd minipod && make test ARGS='$(or $(ARGS),tests/root tests/e2e)' \
+	cd vagrant; \
+	vagrant up $$name || { echo "no machine: docs/vm.md tells what Vagrant needs;" \
+	  "with MACHINE=local nothing is downloaded" >&2; exit 1; }; \
+	vagrant rsync $$name; \
+	vagrant ssh $$name -c "cd minipod && make test ARGS='$(or $(ARGS),tests/root tests/e2e)' \
 	  MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT)"
+
+# Before a box is built, which takes minutes; who has no box to download may still have VirtualBox, so that is not looked for.
+.PHONY: vagrant-there
+vagrant-there:
+	@command -v vagrant >/dev/null || { echo "there is no vagrant: docs/vm.md tells what to install" >&2; exit 1; }
+	@[ $(MACHINE) != local ] || said=$$(virsh --connect qemu:///system list 2>&1) || { echo "$$said" >&2; \
+	  echo "libvirt does not answer: docs/vm.md tells what to install, to start, and who may use it" >&2; exit 1; }
 
 .PHONY: lint
 lint: test-setup ## ruff, mypy, clang-format: they must have nothing to say
