@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 
-# Seconds that a Python without libraries takes to start and end on the machines for which the tests' limits were written;
-# an emulated one takes 0.15 and more.
+# Seconds that a Python without libraries takes to start and end on the machines for which the limits were written;
+# on an emulated one it takes 0.15 and more.
 _USUAL = 0.02
 _TRIES = 3
 _MOST = 30.0
