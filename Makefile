@@ -20,7 +20,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
 
 # What a Debian or Ubuntu without anything lacks, to build, to run, to test.
-BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools python3-dev python3-venv ca-certificates
+BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools libpython3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
 TEST_PACKAGES := clang-format docker-registry iproute2 mandoc openssl postgresql-client procps shellcheck strace util-linux
 # make wheels: a cross compiler, the other architecture's headers, and what runs its programs here.
@@ -83,12 +83,12 @@ $(VENV)/.installed: pyproject.toml native/build_hook.py $(VENV)/.made
 	@echo 'filling $(VENV)'
 	@$(BIN)/python -m pip install --quiet --requirement $(call required,build-system requires)
 	$(BIN)/python -m pip $(INSTALL_EDITABLE)
-	@$(BIN)/python -m compileall -q -j0 minipod
+	@$(BIN)/python -m compileall -q minipod
 	@touch $@ $(VENV)/.native
 
 $(VENV)/.native: $(NATIVE_SOURCES) $(VENV)/.installed
 	$(BIN)/python -m pip $(INSTALL_EDITABLE) --no-deps
-	@$(BIN)/python -m compileall -q -j0 minipod
+	@$(BIN)/python -m compileall -q minipod
 	@touch $@
 
 # What tests, linters and packages need besides.
