@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     import subprocess
 
 UNIT = "minipod-agent"
-_READY_TIMEOUT = 60.0  # seconds; recovery of many pods takes some
+# Seconds. On a slow machine that has just booted Python takes a minute to load the agent, and who gives up ends it: it
+# would never come up.
+_READY_TIMEOUT = 300.0
 _SYSTEMD = "/run/systemd/system"  # sd_booted(3)
 _LOG_TAIL = 4096
 
@@ -204,6 +206,7 @@ def _run_systemd(config: Config, fifo: str, ready: int) -> None:
         f"--unit={UNIT}",
         "--description=minipod agent",
         "--property=Type=notify",
+        f"--property=TimeoutStartSec={_READY_TIMEOUT:.0f}",
         "--property=KillMode=process",
         "--property=WorkingDirectory=/",
         *(f"--setenv={name}={value}" for name, value in kept.items()),

@@ -226,11 +226,17 @@ def test_a_transient_service(
         "--unit=minipod-agent",
         "--property=KillMode=process",
         "--property=Type=notify",
+        "--property=TimeoutStartSec=300",
         f"--setenv=MINIPOD_RUN_DIR={config.run_dir}",
     ):
         assert option in options
     assert not any("PYTHONDONT" in option for option in options)
     assert sorted(os.listdir(config.run_dir)) == ["agent.sock", "start.lock"]
+
+
+def test_systemd_waits_for_the_agent_as_long_as_a_command_does() -> None:
+    unit = Path(start.__file__).parent.parent / "agent/minipod-agent.service"
+    assert f"\nTimeoutStartSec={start._READY_TIMEOUT:.0f}\n" in unit.read_text()
 
 
 def test_a_service_that_fails_says_why(
