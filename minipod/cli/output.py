@@ -14,9 +14,13 @@ from minipod.errors import UsageError
 FORMATS = ("wide", "json", "yaml", "name", "jsonpath=…", "custom-columns=…")
 _GAP = 3
 
-# C0, DEL and C1 steer terminals (ECMA-48); the bidirectional controls reorder what is read (CVE-2021-42574);
-# lone surrogates are bytes that were no UTF-8.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0, DEL and C1 steer terminals (ECMA-48); the bidirectional controls reorder what is read (CVE-2021-42574); others are
+# read without being seen. Joiners are not among them: scripts and emoji need those. Lone surrogates are bytes that were
+# no UTF-8.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36, "dim": 2}
 
@@ -35,6 +39,8 @@ def escape(text: object, keep: str = "") -> str:
         code = ord(char)
         if 0xDC80 <= code <= 0xDCFF:
             code -= 0xDC00
+        if code > 0xFFFF:
+            return f"\\U{code:08x}"
         return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
     return _UNSAFE.sub(written_out, str(text))
@@ -189,6 +195,11 @@ def _yaml(data: Any) -> str:
 
         def ignore_aliases(self, data: Any) -> bool:
             return True
+
+        def analyze_scalar(self, scalar: str) -> Any:
+            # What steers a terminal leaves a text only double quotes to stand in, where non-ASCII is written out.
+            self.allow_unicode = not _UNSAFE.search(scalar.replace("\n", ""))
+            return super().analyze_scalar(scalar)
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
         style = "|" if "\n" in value else None

@@ -9,8 +9,12 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-# Controls and separators, bidirectional controls (CVE-2021-42574), surrogates, and what XML 1.0 has no characters for.
-_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+# Controls and separators, bidirectional controls (CVE-2021-42574), what is not seen (as on a terminal, cli/output.py),
+# surrogates, and what XML 1.0 has no characters for.
+_UNSHOWN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff"
+    "\ufeff\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
+)
 
 
 @dataclass(frozen=True, slots=True)

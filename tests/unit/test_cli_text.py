@@ -251,6 +251,8 @@ def test_an_event_row() -> None:
         ("a\nb\r\tc", "a\\nb\\r\\tc"),
         ("\x7f\x9b31m", "\\x7f\\x9b31m"),
         ("\u202eevil", "\\u202eevil"),
+        ("\u200e\u061c\U000e0041", "\\u200e\\u061c\\U000e0041"),
+        ("\N{WOMAN}\u200d\N{ROCKET}", "\N{WOMAN}\u200d\N{ROCKET}"),
         ("\udc80", "\\x80"),
         ("\ud800", "\\ud800"),
     ],
@@ -313,6 +315,27 @@ def test_json_and_yaml_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert "text: |-\n  a\n  b\n" in text
     assert "&" not in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    "char",
+    "\x07\x1b\x7f\x85\x9b\u061c\u200b\u200e\u200f\u2028\u202e\u2067\u2069\u2060\ufeff\U000e0041",
+    ids=ascii,
+)
+def test_yaml_has_nothing_that_steers_a_terminal(
+    capsys: pytest.CaptureFixture[str], char: str
+) -> None:
+    import yaml
+
+    harmless = "é\nü \N{WOMAN}\u200d\N{ROCKET}"
+    texts = [char, f"é {char} end", f"lines\nof {char}\n", f"a: {char}", f"{char}\n  é {char}"]
+    data = {"texts": texts, "ké" + char: {"deep": texts}, "last": harmless}
+    dump(data, "yaml")
+    shown = capsys.readouterr().out
+    assert char not in shown
+    assert yaml.safe_load(shown) == data
+    dump(harmless.replace("\u200d", ""), "yaml")
+    assert "é" in capsys.readouterr().out, "what is harmless stays as it is"
 
 
 def test_objects(capsys: pytest.CaptureFixture[str]) -> None:
