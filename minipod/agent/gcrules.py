@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from minipod.api import parse_bytes
 from minipod.config import Config
@@ -71,7 +71,7 @@ class Rules:
     low: int = 80
     min_age: float = 120.0
     max_age: float = 0.0
-    hard: Mapping[str, float] = None  # type: ignore[assignment]
+    hard: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config: Config) -> Rules:

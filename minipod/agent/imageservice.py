@@ -159,12 +159,15 @@ class ImageService:
             raise UsageError("keep must be a number of bytes")
         wanted = image_filter(texts(call, "filters"), self._images)
         every = bool(request.get("all")) or keep is not None
+        # What somebody was asked about before, where anybody was.
+        agreed = texts(call, "only") if "only" in request else None
         unused_since = time.time() - age(older) if older else None
         await asyncio.to_thread(self._images.sweep)
         chosen = [
             image
             for image in self._unused()
             if (every or not image.references)
+            and (agreed is None or image.digest in agreed)
             and wanted(image)
             and (unused_since is None or self._images.times(image).used < unused_since)
         ]

@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import stat
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Images
-from tests.e2e.user import ESCAPE, check_error, create, manifest, pod, shell
+from tests.e2e.user import ESCAPE, Terminal, check_error, create, manifest, pod, shell
 from tests.instance import TEST_IMAGE, Instance
 from tests.patience import patience
 
@@ -167,6 +169,67 @@ def test_prune_and_df(store: Instance, tmp_path: Path) -> None:
     assert done.stdout.startswith(f"untagged: {OTHER}\n")
     assert listed(store) == ["localhost/gone:1", TEST_IMAGE]
     store.cli("image", "rm", "localhost/gone:1")
+
+
+@pytest.fixture
+def unnamed(store: Instance, tmp_path: Path) -> Callable[[], None]:
+    """What makes one more image that has lost its name."""
+    root = tmp_path / "rootfs"
+    root.mkdir()
+    numbers = itertools.count()
+
+    def make() -> None:
+        (root / "data").write_text(f"number {next(numbers)}")
+        store.cli("image", "from-dir", root, "localhost/gone:1")
+        store.cli("image", "tag", TEST_IMAGE, "localhost/gone:1")
+        store.cli("image", "rm", "localhost/gone:1")
+
+    store.cli("image", "prune", "--force")
+    return make
+
+
+def nameless(instance: Instance) -> int:
+    """Return how many images have no name."""
+    images = json.loads(instance.cli("image", "ls", "-o", "json").stdout)
+    return sum(not image["references"] for image in images)
+
+
+@pytest.mark.parametrize("keys", ["n\n", "\n", "yesterday\n", "\x04", "\x03"], ids=ascii)
+def test_prune_takes_only_yes_for_a_yes(
+    store: Instance, unnamed: Callable[[], None], keys: str
+) -> None:
+    unnamed()
+    with Terminal(store, "image", "prune") as terminal:
+        terminal.until("remove 1 image, ")
+        terminal.until("? [y/N] ")
+        terminal.type(keys)
+        assert terminal.end() == (130 if keys == "\x03" else 1)
+        if keys != "\x03":  # after which shells begin a line
+            assert terminal.screen.endswith("\n"), "what comes next begins on a line of its own"
+        assert "Traceback" not in terminal.screen
+    assert nameless(store) == 1
+
+
+@pytest.mark.parametrize("keys", ["y\n", "YES\n"], ids=ascii)
+def test_prune_removes_what_was_agreed_to(
+    store: Instance, unnamed: Callable[[], None], keys: str
+) -> None:
+    unnamed()
+    with Terminal(store, "image", "prune") as terminal:
+        terminal.until("remove 1 image, ")
+        terminal.until("? [y/N] ")
+        unnamed()  # which nobody was asked about
+        terminal.type(keys)
+        assert terminal.end() == 0
+    assert "deleted: " in terminal.screen and "reclaimed " in terminal.screen
+    assert nameless(store) == 1
+
+
+def test_prune_does_not_ask_when_there_is_nothing(store: Instance) -> None:
+    store.cli("image", "prune", "--force")
+    with Terminal(store, "image", "prune") as terminal:
+        assert terminal.end() == 0
+    assert terminal.screen == "reclaimed 0B\r\n"
 
 
 def test_system_df(store: Instance) -> None:

@@ -116,6 +116,8 @@ def prune(
             return
         if plan["images"] and not _is_wanted(len(plan["images"]), plan["reclaimed"]):
             raise typer.Exit(1)
+        # Not what has come since: nobody has been asked about that.
+        request["only"] = [image["digest"] for image in plan["images"]]
     with call(config, {**request, "dryRun": False}) as answer:
         done = answer.finish()
     for line in done["removed"]:
@@ -155,4 +157,7 @@ def _is_wanted(count: int, size: int) -> bool:
         )
     sys.stderr.write(f"remove {what}? [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    said = sys.stdin.readline()
+    if not said.endswith("\n"):  # Ctrl-D
+        sys.stderr.write("\n")
+    return said.strip().lower() in ("y", "yes")
