@@ -22,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /
 # What a Debian or Ubuntu without anything lacks, to build, to run, to test.
 BUILD_PACKAGES := gcc make libc6-dev linux-libc-dev libcap-dev musl-tools libpython3-dev python3-venv ca-certificates
 RUN_PACKAGES := libseccomp2 nftables busybox-static
-TEST_PACKAGES := clang-format docker-registry iproute2 mandoc openssl postgresql-client procps shellcheck strace util-linux
+TEST_PACKAGES := docker-registry iproute2 mandoc openssl postgresql-client procps shellcheck strace util-linux
 # make wheels: a cross compiler, the other architecture's headers, and what runs its programs here.
 FOREIGN := $(if $(filter aarch64,$(shell uname -m)),x86-64,aarch64)
 PACKAGING_PACKAGES := debian-archive-keyring gcc-$(FOREIGN)-linux-gnu mmdebstrap qemu-user-static
@@ -157,13 +157,13 @@ lint: test-setup ## ruff, mypy, clang-format: they must have nothing to say
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@$(MAKE) -C native format-check
+	@$(MAKE) -C native CLANG_FORMAT=$(CURDIR)/$(BIN)/clang-format format-check
 
 .PHONY: format
 format: test-setup ## let the formatters have their way
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
-	@$(MAKE) -C native format
+	@$(MAKE) -C native CLANG_FORMAT=$(CURDIR)/$(BIN)/clang-format format
 
 .PHONY: docs
 docs: setup ## write docs/pod-spec.md from the declarations of the fields, docs/labs from the labs
