@@ -83,7 +83,8 @@ class ImageUse:
 
     async def _work(self, reference: str, gone: Sequence[str]) -> list[str]:
         with self._images.going(gone):
-            return await asyncio.to_thread(self._images.remove, reference)
+            # By then a name may have gone or moved: what was not looked at does not go.
+            return await asyncio.to_thread(self._images.remove, reference, gone)
 
     def _used_by(self, worker: PodWorker, known: dict[str, str]) -> set[str]:
         used = {record.image_id for record in worker.record.containers}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, Literal
 
@@ -21,7 +21,7 @@ from minipod.images.documents import Descriptor
 from minipod.images.edge import Edge, no_image
 from minipod.images.history import Step, history
 from minipod.images.layout import Layout
-from minipod.images.platforms import host_platform, parse_platform
+from minipod.images.platforms import Platform, host_platform, parse_platform
 from minipod.images.reference import is_local, normalize_reference, parse_reference
 from minipod.images.session import tagged
 from minipod.images.sizes import Footprint, LayerSizes
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from minipod.images.making.source import Making
     from minipod.images.registry.source import Access
     from minipod.images.save import Saved
+    from minipod.images.source import Source
 
 Format = Literal["oci-archive", "docker-archive"]
 
@@ -40,6 +41,7 @@ _Entries = list[Descriptor]
 _Lines = list[str]
 _Layers = list[tuple[Descriptor, str]]
 _Steps = list[Step]
+_Progress = Callable[[dict[str, object]], None]
 
 
 class ImageStore:
@@ -202,20 +204,24 @@ class ImageStore:
         except OSError:
             return Times(0.0, 0.0)
 
-    def remove(self, reference: str) -> _Lines:
+    def remove(self, reference: str, may_go: Collection[str] | None = None) -> _Lines:
         """Remove a reference, and with an image's last one its blobs and layers, unless another image has them too.
 
         Given a digest or an id, the image goes with all its references. Whether a pod runs from it is for the caller
         to know. Returns ``untagged: <reference>`` and ``deleted: <digest>`` lines.
 
+        Args:
+            reference: what :meth:`get` takes.
+            may_go: the digests that *reference* meant when the caller looked (see :meth:`meant`); any when not given.
+
         Raises:
             NotFound: there is no such image.
-            MinipodError: the store is damaged or cannot be written.
+            MinipodError: another image would go by now, or the store is damaged or cannot be written.
         """
         if not self._catalog.entries():
             raise no_image(reference)
         with Edge(reference):
-            return self._remove(reference)
+            return self._remove(reference, may_go)
 
     def sweep(self) -> None:
         """Remove what killed processes left; never what a living one is at work on.
@@ -233,7 +239,7 @@ class ImageStore:
         self,
         path: str | int,
         *,
-        progress: Callable[[dict[str, object]], None] = lambda _: None,
+        progress: _Progress = lambda _: None,
         platform: str | None = None,
         name: str | None = None,
         label: str = "archive",
@@ -254,7 +260,6 @@ class ImageStore:
             UsageError: it is refused, for what it says.
             MinipodError: it cannot be read, or the store not written.
         """
-        from minipod.images.ingest import ingest
         from minipod.images.source import open_source
 
         wanted = parse_platform(platform) if platform else host_platform()
@@ -262,14 +267,7 @@ class ImageStore:
         with Edge(path if isinstance(path, str) else label):
             self._layout.create()
             with open_source(path, self._layout.tmp, self.limits) as source:
-                added = ingest(
-                    self._layout,
-                    source,
-                    progress=progress,
-                    platform=wanted,
-                    name=name,
-                    limits=self.limits,
-                )
+                added = self._ingest(source, progress, wanted, name)
             entries = self._layout.entries()
             digests = dict.fromkeys(digest for digest, _ in added)
             return [self._catalog.image(digest, entries) for digest in digests]
@@ -279,7 +277,7 @@ class ImageStore:
         path: str | int,
         making: Making,
         *,
-        progress: Callable[[dict[str, object]], None] = lambda _: None,
+        progress: _Progress = lambda _: None,
         platform: str | None = None,
         label: str = "root file system",
     ) -> tuple[Image, _Lines]:
@@ -301,7 +299,6 @@ class ImageStore:
             UsageError: it cannot be an image; the text names the file.
             MinipodError: it cannot be read, or the store not written.
         """
-        from minipod.images.ingest import ingest
         from minipod.images.making.source import made_source
 
         wanted = parse_platform(platform) if platform else host_platform()
@@ -318,14 +315,7 @@ class ImageStore:
                     platform=wanted,
                     progress=progress,
                 ) as (source, notes):
-                    ((digest, _),) = ingest(
-                        self._layout,
-                        source,
-                        progress=progress,
-                        platform=wanted,
-                        name=None,
-                        limits=self.limits,
-                    )
+                    ((digest, _),) = self._ingest(source, progress, wanted)
             finally:
                 os.close(fd)
             return self._catalog.image(digest, self._layout.entries()), notes
@@ -335,7 +325,7 @@ class ImageStore:
         reference: str,
         access: Access,
         *,
-        progress: Callable[[dict[str, object]], None] = lambda _: None,
+        progress: _Progress = lambda _: None,
         platform: str | None = None,
     ) -> Image:
         """Add the image that a registry has under *reference*, unless it is what is here already; return it.
@@ -352,7 +342,6 @@ class ImageStore:
             UsageError: it is refused, for what it says.
             MinipodError: the registry does not hand it out, or the store cannot be written.
         """
-        from minipod.images.ingest import ingest
         from minipod.images.registry.source import RegistrySource
 
         wanted = parse_platform(platform) if platform else host_platform()
@@ -367,18 +356,25 @@ class ImageStore:
             with RegistrySource(parsed, access, self.limits) as source:
                 known = self._catalog.origin(str(parsed), wanted) if platform is None else ""
                 if not known or source.digest() != known:
-                    ingest(
-                        self._layout,
-                        source,
-                        progress=progress,
-                        platform=wanted,
-                        name=None,
-                        limits=self.limits,
-                    )
+                    self._ingest(source, progress, wanted)
         image = self.get(str(parsed))
         if image is None:
             raise MinipodError(f"image {reference} was removed while it came", "pull it again")
         return image
+
+    def _ingest(
+        self, source: Source, progress: _Progress, platform: Platform, name: str | None = None
+    ) -> Sequence[tuple[str, tuple[str, ...]]]:
+        from minipod.images.ingest import ingest
+
+        return ingest(
+            self._layout,
+            source,
+            progress=progress,
+            platform=platform,
+            name=name,
+            limits=self.limits,
+        )
 
     def push(
         self,
@@ -386,7 +382,7 @@ class ImageStore:
         destination: str,
         access: Access,
         *,
-        progress: Callable[[dict[str, object]], None] = lambda _: None,
+        progress: _Progress = lambda _: None,
     ) -> str:
         """Put an image into a registry, as it is here, byte for byte; return its digest.
 
@@ -477,7 +473,7 @@ class ImageStore:
             images.append((entry, *self._catalog.documents(entry), names))
         return images
 
-    def _remove(self, reference: str) -> _Lines:
+    def _remove(self, reference: str, may_go: Collection[str] | None) -> _Lines:
         from minipod.images.sweep import discard
 
         layout = self._layout
@@ -489,6 +485,10 @@ class ImageStore:
                 raise no_image(reference)
             kept = [entry for entry in entries if entry not in gone]
             dropped = {entry.digest for entry in gone} - {entry.digest for entry in kept}
+            if may_go is not None and not dropped <= set(may_go):
+                raise MinipodError(
+                    f"image {reference} has changed meanwhile", "look again: minipod image ls"
+                )
             blobs, layers = self._catalog.used(
                 [e for e in gone if e.digest in dropped], strict=False
             )

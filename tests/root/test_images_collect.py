@@ -18,6 +18,7 @@ import pytest
 from minipod.errors import MinipodError
 from minipod.images import builder
 from minipod.images.builder import File
+from minipod.images.layout import Layout
 from tests.conftest import NEEDS
 from tests.instance import Instance
 from tests.patience import patience
@@ -188,6 +189,45 @@ def test_uses(shared_instance: Instance, archives: dict[str, Path]) -> None:
     )
     assert done["reclaimed"] > 2 * SIZE
     assert "localhost/used:1" not in listed(instance)
+
+
+def test_two_names_that_go_at_once(shared_instance: Instance, archives: dict[str, Path]) -> None:
+    """Each leaves the image its other name; together they would take it from under a running container."""
+    instance = shared_instance
+    for name in ("used", "old"):
+        instance.load(archives[name])
+    instance.start_pod("user", {"image": "localhost/used:1"})
+    image = listed(instance)["localhost/used:1"]["digest"]
+    moves = [
+        (image, "localhost/a:1"),
+        (image, "localhost/b:1"),
+        ("localhost/old:1", "localhost/used:1"),
+    ]
+    for reference, name in moves:
+        instance.call("image", {"op": "tag", "reference": reference, "name": name})
+    failures: list[str] = []
+
+    def remove(reference: str) -> None:
+        try:
+            instance.call("image", {"op": "rm", "references": [reference]})
+        except MinipodError as error:
+            failures.append(error.what)
+
+    threads = [
+        threading.Thread(target=remove, args=[name]) for name in ("localhost/a:1", "localhost/b:1")
+    ]
+    with Layout(f"{instance.config.root_dir}/images").locked():
+        for thread in threads:
+            thread.start()
+            time.sleep(0.5)  # until it has been asked whether it may go
+    for thread in threads:
+        thread.join()
+    assert image in {found["digest"] for found in listed(instance).values()}, (
+        "a container stands on it"
+    )
+    assert len(failures) == 1 and "has changed meanwhile" in failures[0]
+    assert instance.probe("user", "read", "/probe") is not None
+    instance.delete("user")
 
 
 def test_no_image_goes_between_a_look_and_a_start(
