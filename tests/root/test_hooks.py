@@ -104,15 +104,14 @@ def test_a_failed_post_start_kills_and_its_words_stay_here(pods: Instance, share
 def test_post_start_by_http_finds_its_server(pods: Instance, shared: Path) -> None:
     script = (
         "mkdir -p /tmp/w/cgi-bin; printf '#!/bin/sh\\necho $REQUEST_METHOD >> /v/log; echo; echo' "
-        "> /tmp/w/cgi-bin/x; chmod +x /tmp/w/cgi-bin/x; httpd -f -p 8080 -h /tmp/w"
+        "> /tmp/w/cgi-bin/x; chmod +x /tmp/w/cgi-bin/x; httpd -p 8080 -h /tmp/w; "
     )
     # The server may not listen yet when the hook asks: then it has failed, as with any kubelet.
     hook = {"httpGet": {"path": "/cgi-bin/x", "port": 8080}}
-    node.create(pods, pod(shared, f"sleep 0.5; {script}", {"preStop": hook}))
-    node.wait_for(pods, "p", node.ready)
-    time.sleep(1)
-    node.delete(pods, "p", grace=3)
-    assert lines(shared) == ["GET"]
+    node.create(pods, pod(shared, script + SERVES, {"preStop": hook}))
+    wait_for_line(shared, "begin")  # it listens, and is in the background
+    node.delete(pods, "p", grace=30)
+    assert lines(shared) == ["begin", "GET", "term"]
 
 
 def test_a_deletion_does_not_wait_for_post_start(pods: Instance, shared: Path) -> None:

@@ -219,7 +219,7 @@ def test_rules_come_before_policies(busy: Instance) -> None:
 
 @pytest.mark.field("PodSpec.activeDeadlineSeconds")
 def test_the_active_deadline(busy: Instance) -> None:
-    node.create(busy, node.manifest("late", activeDeadlineSeconds=1))
+    node.create(busy, node.manifest("late", activeDeadlineSeconds=round(patience(1))))
     pod = node.wait_for(busy, "late", node.over)
     status = pod["status"]
     assert (status["phase"], status["reason"]) == ("Failed", "DeadlineExceeded")
@@ -230,9 +230,10 @@ def test_the_active_deadline(busy: Instance) -> None:
 
 
 def test_the_active_deadline_counts_while_no_agent_runs(busy: Instance) -> None:
-    node.run(busy, node.manifest("absent", activeDeadlineSeconds=3))
+    deadline = round(patience(3))
+    node.run(busy, node.manifest("absent", activeDeadlineSeconds=deadline))
     node.kill_agent(busy)
-    time.sleep(3)
+    time.sleep(deadline)
     node.up(busy)
     pod = node.wait_for(busy, "absent", node.over)
     assert pod["status"]["reason"] == "DeadlineExceeded"
@@ -357,7 +358,7 @@ def test_the_agent_dies_while_sidecars_are_stopped(busy: Instance, tmp_path: Pat
     spec: Json = {"initContainers": [helper], "containers": [app], "volumes": [on_host(tmp_path)]}
     node.create(busy, node.manifest("halfway", **spec))
     node.wait_for(busy, "halfway", lambda p: is_true(p, "Ready"))
-    time.sleep(0.3)  # the traps are set
+    time.sleep(patience(0.3))  # the traps are set
     node.delete(busy, "halfway", wait=False)
     node.kill_agent(busy)
     node.up(busy)

@@ -24,7 +24,7 @@ import pytest
 
 from minipod.agent.shell import own_names
 from minipod.config import Config
-from tests import leaks
+from tests import features, leaks
 from tests.conftest import Images
 from tests.instance import TEST_IMAGE, Instance
 from tests.patience import patience
@@ -252,7 +252,8 @@ def running(node: Instance, pod: Json) -> View:
     cgroup = node.pod_cgroup(name)
     names = [each["name"] for each in pod["spec"]["containers"]]
     pids = {each: node.pid(name, each) for each in names}
-    procs = next(iter(Path("/sys/fs/cgroup").glob(f"*/{cgroup}/sandbox/cgroup.procs")))
+    paths = [top / cgroup / "sandbox/cgroup.procs" for _, top, _ in features.cgroup_mounts()]
+    procs = next(path for path in paths if path.exists())
     said = {each: json.loads(node.first_line(name, each)) for each in names}
     return View(node.config, cgroup, {"pause": int(procs.read_text().split()[0]), **pids}, said)
 

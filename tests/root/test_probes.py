@@ -18,7 +18,8 @@ from tests import node
 from tests.instance import TOP, Instance
 from tests.servers import certificate_files
 
-FAST = {"periodSeconds": 1, "failureThreshold": 1}
+# Asked often; but on a slow machine an answer takes longer than the second that a probe has by default.
+FAST = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 60}
 HTTPD = "mkdir -p /tmp/w/cgi-bin; echo ok > /tmp/w/ready; exec httpd -f -p 8080 -h /tmp/w"
 
 
@@ -203,8 +204,8 @@ def test_a_sidecar_s_probes_hold_up_the_pod(pods: Instance) -> None:
         "restartPolicy": "Always",
         "startupProbe": {
             "exec": {"command": ["test", "-e", "/tmp/up"]},
-            "periodSeconds": 1,
-            "failureThreshold": 60,
+            **FAST,
+            "failureThreshold": 600,
         },
         "readinessProbe": {"exec": {"command": ["test", "-e", "/tmp/ready"]}, **FAST},
     }
@@ -261,10 +262,9 @@ def test_the_container_of_a_pod_that_never_restarts_ends_by_its_probe(pods: Inst
 def test_startup_comes_first_and_its_failure_kills(pods: Instance) -> None:
     asked = ["sh", "-c", "echo $0 >> /tmp/asked; [ $0 != startup ] || [ -e /tmp/up ]"]
     probes = {
-        f"{name}Probe": {"exec": {"command": [*asked, name]}, "periodSeconds": 1}
+        f"{name}Probe": {"exec": {"command": [*asked, name]}, **FAST, "failureThreshold": 600}
         for name in ("startup", "liveness", "readiness")
     }
-    probes["startupProbe"]["failureThreshold"] = 60
     node.create(pods, pod("p", node.FOREVER, **probes))
     waiting = node.wait_for(pods, "p", node.ready)
     assert not node.container(waiting)["started"]
@@ -318,7 +318,8 @@ def test_a_command_that_is_not_there_counts_neither_way(pods: Instance) -> None:
 
 
 def test_an_endless_output_is_no_burden(pods: Instance) -> None:
-    probe = {"exec": {"command": ["sh", "-c", "yes | head -c 1000000 > /dev/null; yes"]}, **FAST}
+    script = "yes | head -c 1000000 > /dev/null; yes"
+    probe = {"exec": {"command": ["sh", "-c", script]}, **FAST, "timeoutSeconds": 1}
     node.create(pods, pod("p", node.FOREVER, readinessProbe=probe))
     words = wait_for_event(pods, "p", "Unhealthy: Readiness probe failed: ")
     assert len(words) < 2000
@@ -401,7 +402,8 @@ def test_a_hanging_probe_holds_up_nobody(pods: Instance) -> None:
 
 def test_probes_end_with_their_pod(pods: Instance) -> None:
     probe = {"httpGet": {"port": 8080, "path": "/ready"}, **FAST}
-    node.create(pods, pod("p", shell(HTTPD), livenessProbe=probe, readinessProbe=probe))
+    alive = {**probe, "failureThreshold": 600}  # it may be asked before the server listens
+    node.create(pods, pod("p", shell(HTTPD), livenessProbe=alive, readinessProbe=probe))
     node.wait_for(pods, "p", is_ready)
     node.delete(pods, "p", grace=2)
     assert "liveness" not in "".join(node.events(pods, "p")[-5:]).lower()

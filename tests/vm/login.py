@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import shutil
 import socket
@@ -59,8 +60,9 @@ class Login:
         end = time.monotonic() + BOOT_TIMEOUT
         while True:
             assert self._qemu.poll() is None, f"QEMU has ended:\n{self.console()}"
-            if self.run("true", check=False, timeout=60).returncode == 0:
-                return
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it accepts, and is not up yet
+                if self.run("true", check=False, timeout=60).returncode == 0:
+                    return
             assert time.monotonic() < end, f"nobody answers:\n{self.console()}"
             time.sleep(1)
 
