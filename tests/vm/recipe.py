@@ -26,6 +26,7 @@ NOT_COPIED = (
     ".venv",
     ".build",
     ".git",
+    ".vagrant",  # with keys of machines
     "build",
     "dist",
     "*.egg-info",
