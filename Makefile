@@ -15,6 +15,14 @@ BIN := $(VENV)/bin
 PREFIX ?= /opt/minipod
 UNITS := /usr/local/lib/systemd/system
 
+# As root in somebody's clone (`sudo make run`): what is made there belongs to whose clone it is, who could not renew it otherwise.
+OWNER := $(if $(SUDO),,$(filter-out root,$(shell stat -c %U Makefile)))
+OWNED := $(addprefix $(VENV)/.,made installed native dev) $(BUILD)/busybox.tar $(BUILD)/wheel sanitized docs lint format
+ifneq ($(OWNER),)
+$(OWNED): private SHELL := /usr/sbin/runuser
+$(OWNED): private .SHELLFLAGS := --user $(OWNER) -- env HOME=$(shell getent passwd $(OWNER) | cut -d: -f6) /bin/bash -c
+endif
+
 # The first Python that is new enough; asked when needed, because `make setup` may be what installs it.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$p"; break; }; done)
@@ -36,8 +44,8 @@ NATIVE_SOURCES := $(wildcard native/*.[ch]) native/Makefile minipod/native/_buil
 # apt-get $(1): only those of $(1) that dpkg does not know as installed; on a set-up machine apt is not called. Its lists
 # are fetched when they are missing or too old, which installing shows.
 define install-packages
-	@missing=; for p in $(1); do \
-	  dpkg-query -W -f='$${db:Status-Abbrev}' "$$p" 2>/dev/null | grep -q '^.i' || missing="$$missing $$p"; done; \
+	@known=" $$(dpkg-query -W -f='$${db:Status-Abbrev}$${Package}\n' $(1) 2>/dev/null | sed -n 's/^.i.//p' | tr '\n' ' ')"; \
+	missing=; for p in $(1); do [[ "$$known" == *" $$p "* ]] || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ] && ! command -v apt-get >/dev/null; then \
 	  echo "not Debian or Ubuntu: make sure that there is what these packages hold:$$missing" >&2; \
 	elif [ -n "$$missing" ]; then \
@@ -49,8 +57,7 @@ endef
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
-	|| sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: packages $(VENV)/.installed $(VENV)/.native ## install what running needs (apt, .venv) and build; quick when done
@@ -107,8 +114,11 @@ run: setup $(BUILD)/busybox.tar ## run examples/hello.yaml to its end
 	$(SUDO) $(BIN)/minipod run examples/hello.yaml
 
 .PHONY: test-setup
-test-setup: dev ## what `make test` needs besides `make setup`
+test-setup: dev sanitized ## what `make test` needs besides `make setup`
 	$(call install-packages,$(TEST_PACKAGES) $(PACKAGING_PACKAGES) $(VM_PACKAGES))
+
+.PHONY: sanitized
+sanitized: setup
 	@$(MAKE) -C native BUILDDIR=$(CURDIR)/$(BUILD)/native sanitize
 
 # The variable is named because sudo clears the environment.
@@ -185,19 +195,23 @@ wheels: dev ## the source distribution and wheels for x86_64 and aarch64, into d
 deb: dev ## a package for Debian 12, 13 and Ubuntu 24.04, of this machine's architecture, into dist/
 	$(BIN)/python -m native.packaging.deb dist
 
-.PHONY: install
-install: packages ## install to PREFIX (/opt/minipod), with a link, manual and completions in /usr/local
+# minipod and all that it needs, and the unit that says where these will be.
+.PHONY: $(BUILD)/wheel
+$(BUILD)/wheel: | packages
 	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 or newer: install one, or say make PYTHON=…" >&2; exit 1; }
-	rm -rf $(BUILD)/wheel $(BUILD)/wheel-venv
-	$(PYTHON) -m venv $(BUILD)/wheel-venv
-	$(BUILD)/wheel-venv/bin/python -m pip wheel --quiet --wheel-dir $(BUILD)/wheel .
+	rm -rf $@ $@-venv
+	$(PYTHON) -m venv $@-venv
+	$@-venv/bin/python -m pip wheel --quiet --wheel-dir $@ .
+	sed 's,/opt/minipod,$(PREFIX),' minipod/agent/minipod-agent.service >$@/minipod-agent.service
+
+.PHONY: install
+install: packages $(BUILD)/wheel ## install to PREFIX (/opt/minipod), with a link, manual and completions in /usr/local
 	$(SUDO) $(PYTHON) -m venv $(PREFIX)
 	$(SUDO) $(PREFIX)/bin/python -m pip install --quiet --force-reinstall \
 	  --no-index --find-links $(BUILD)/wheel minipod
 	$(SUDO) ln -sfn $(PREFIX)/bin/minipod /usr/local/bin/minipod
 	cd $(PREFIX)/share && find . -type f | $(SUDO) xargs cp --parents --target-directory=/usr/local/share
-	sed 's,/opt/minipod,$(PREFIX),' minipod/agent/minipod-agent.service >$(BUILD)/minipod-agent.service
-	$(SUDO) install -D -m 0644 -t $(UNITS) $(BUILD)/minipod-agent.service minipod/agent/minipod-agent.socket
+	$(SUDO) install -D -m 0644 -t $(UNITS) $(BUILD)/wheel/minipod-agent.service minipod/agent/minipod-agent.socket
 	[ ! -d /run/systemd/system ] || $(SUDO) systemctl daemon-reload
 
 .PHONY: uninstall
