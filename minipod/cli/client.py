@@ -25,6 +25,9 @@ Json = dict[str, Any]
 
 _CHUNK = 262144
 _MAX_FDS = 8
+_SUDO_PATH = (
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # secure_path of sudoers
+)
 _MAX_PATH = 107  # sockaddr_un has 108 bytes with the NUL: unix(7)
 
 
@@ -250,6 +253,17 @@ def _check_peer(sock: socket.socket, path: str) -> None:
 
 def must_be_root() -> MinipodError:
     """Return the error for a user who may not."""
-    import shlex
+    return MinipodError("must run as root", as_root(*sys.argv[1:]))
 
-    return MinipodError("must run as root", f"sudo minipod {shlex.join(sys.argv[1:])}".rstrip())
+
+def as_root(*arguments: str) -> str:
+    """Return the shell's command that runs minipod with *arguments* as root: by path where sudo knows no such name."""
+    import shlex
+    import shutil
+
+    program = sys.argv[0]
+    if not program.endswith("/minipod"):
+        program = "minipod"  # started as a module: whoever does that knows how
+    elif (known := shutil.which("minipod", path=_SUDO_PATH)) and os.path.samefile(known, program):
+        program = "minipod"
+    return shlex.join(("sudo", program, *arguments))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from minipod.cli import client
 from minipod.cli.client import AgentDown, call, try_connect
 from minipod.config import Config
 from minipod.errors import MinipodError, NotFound
@@ -248,6 +249,28 @@ def test_a_user_who_may_not_is_told_to_be_root(
         call(config, {"verb": "x"})
     assert caught.value.what == "must run as root"
     assert caught.value.remedy == "sudo minipod get pods -l 'a in (b)'"
+
+
+def test_sudo_is_told_a_path_where_it_knows_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tmp_path / "bin" / "minipod"
+    program = tmp_path / "of a clone" / "minipod"
+    for path in (known, program):
+        path.parent.mkdir()
+        path.touch(0o755)
+    monkeypatch.setattr(client, "_SUDO_PATH", str(known.parent))
+    for called, expected in (
+        (str(program), f"'{program}'"),
+        (str(known), "minipod"),
+        ("minipod", "minipod"),
+        ("/x/minipod/__main__.py", "minipod"),
+    ):
+        monkeypatch.setattr("sys.argv", [called])
+        assert client.as_root("get", "pods") == f"sudo {expected} get pods"
+    monkeypatch.setattr("sys.argv", [str(program)])
+    known.unlink()
+    assert client.as_root("doctor") == f"sudo '{program}' doctor"
 
 
 def test_a_socket_without_permission_is_the_same(

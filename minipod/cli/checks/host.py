@@ -11,6 +11,7 @@ from pathlib import Path
 
 from minipod import __version__
 from minipod.cli.checks.base import Check, Result, package
+from minipod.cli.client import as_root
 from minipod.config import HELPER_ENV, Config
 
 _ANEW = "install minipod anew, for this machine and this Python"
@@ -20,7 +21,7 @@ _UNIT_PLACES = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/li
 
 def _root(config: Config) -> Result:
     if os.geteuid() != 0:
-        return Result("fail", f"running as uid {os.geteuid()}", "sudo minipod doctor")
+        return Result("fail", f"running as uid {os.geteuid()}", as_root("doctor"))
     return Result("ok", "running as root")
 
 
