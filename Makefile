@@ -15,8 +15,8 @@ BIN := $(VENV)/bin
 PREFIX ?= /opt/minipod
 UNITS := /usr/local/lib/systemd/system
 
-# As root in somebody's clone (`sudo make run`): what is made there belongs to whose clone it is, who could not renew it otherwise.
-OWNER := $(if $(SUDO),,$(filter-out root,$(shell stat -c %U Makefile)))
+# `sudo make …` in one's own clone: what is made there is one's own all the same; otherwise it could not be renewed without sudo.
+OWNER := $(filter-out root,$(if $(SUDO),,$(filter $(SUDO_USER),$(shell stat -c %U Makefile))))
 OWNED := $(addprefix $(VENV)/.,made installed native dev) $(BUILD)/busybox.tar $(BUILD)/wheel sanitized docs lint format
 ifneq ($(OWNER),)
 $(OWNED): private SHELL := /usr/sbin/runuser
@@ -41,6 +41,9 @@ IMAGE_PACKAGES := qemu-utils
 
 NATIVE_SOURCES := $(wildcard native/*.[ch]) native/Makefile minipod/native/_build.py
 
+# A machine that has just been started may be at its own upgrades: these are waited for.
+APT_OPTIONS := -y -qq --no-install-recommends -o DPkg::Lock::Timeout=900
+
 # apt-get $(1): only those of $(1) that dpkg does not know as installed; on a set-up machine apt is not called. Its lists
 # are fetched when they are missing or too old, which installing shows.
 define install-packages
@@ -50,7 +53,7 @@ define install-packages
 	  echo "not Debian or Ubuntu: make sure that there is what these packages hold:$$missing" >&2; \
 	elif [ -n "$$missing" ]; then \
 	  echo "installing:$$missing"; \
-	  install="$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing"; \
+	  install="$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get $(APT_OPTIONS) install $$missing"; \
 	  $$install </dev/null 2>/dev/null || { $(SUDO) apt-get update -qq; $$install </dev/null; }; \
 	fi
 endef

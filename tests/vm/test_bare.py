@@ -13,7 +13,7 @@ import pytest
 
 from tests.vm.image import Kind, image
 from tests.vm.login import Login
-from tests.vm.pods import DEBIANS, in_vm
+from tests.vm.pods import in_vm
 from tests.vm.recipe import TOP
 from tests.vm.release import RELEASES
 
@@ -27,12 +27,13 @@ HELLO = "Hello from a pod"
 # Left out, not skipped: a skip would be a failure where skips are.
 if os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0"):
 
-    @pytest.fixture(scope="module", params=DEBIANS)
+    @pytest.fixture(scope="module", params=RELEASES)
     def bare(request: pytest.FixtureRequest) -> Iterator[Login]:
         """A fresh machine with a copy of this checkout."""
         login = Login(image(RELEASES[request.param], Kind.BARE))
         try:
             login.copy_checkout()
+            login.run("sudo dpkg --purge busybox-static")  # what its own boot is made of
             yield login
         finally:
             login.stop()
@@ -45,7 +46,12 @@ if os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0"):
         first = bare.run("cd minipod && make run", timeout=60 * MINUTE).stdout.decode()
         assert HELLO in first
         second = bare.run("cd minipod && make run", timeout=10 * MINUTE).stdout.decode()
-        assert HELLO in second and "installing" not in second
+        assert HELLO in second and "installing" not in second and "filling" not in second
+        bare.run("cd minipod && sudo .venv/bin/minipod doctor")
+        refused = bare.run("cd minipod && .venv/bin/minipod get pods", check=False)
+        assert refused.returncode == 1
+        advice = refused.stdout.decode().splitlines()[-1].removeprefix("  hint: ")
+        assert "hello" in bare.run(f"cd minipod && {advice}").stdout.decode()
         bare.run("cd minipod && make test-setup", timeout=60 * MINUTE)
         done = bare.run(
             "cd minipod && make test ARGS=tests/unit/test_layers.py", timeout=20 * MINUTE
