@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import threading
 from collections.abc import Iterator, Sequence
 
 from minipod.images.bounds import BadImage, Limits
@@ -23,6 +24,7 @@ from minipod.native import syncfs
 
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _KEPT_FREE = 1 << 30  # bytes, or a twentieth of the disk if that is less
+_WRITE_EVERY = 32 << 20  # bytes of blobs; their layers are written with them
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -48,6 +50,7 @@ class Session:
             os.mkdir(self.path, 0o700)
             self._fd = os.open(self.path, _OPEN_DIR)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._disk = _Disk(self._fd)
         os.mkdir(f"{self.path}/blobs", 0o700)
         os.mkdir(f"{self.path}/layers", 0o700)
 
@@ -56,6 +59,8 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         try:
+            with contextlib.suppress(OSError):
+                self._disk.settle()
             with contextlib.suppress(OSError):  # the next sweep tries again
                 empty(self._fd)
                 os.rmdir(self.path)
@@ -128,7 +133,7 @@ class Session:
         partial = random_name()
         fd = os.open(partial, _NEW_FILE, 0o600, dir_fd=self._fd)
         try:
-            stored = _Stored(Checked(descriptor, data), fd)
+            stored = _Stored(Checked(descriptor, data), fd, self._disk)
             yield stored
         except BaseException:
             os.unlink(partial, dir_fd=self._fd)
@@ -167,11 +172,8 @@ class Session:
         """
         layout = self._layout
         # What the layers are made of, before their names say that they are whole: a power failure keeps that order.
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syncfs(fd)
-        finally:
-            os.close(fd)
+        self._disk.settle()
+        syncfs(self._fd)
         with layout.locked():
             blobs = set(os.listdir(f"{self.path}/blobs"))
             layers = set(os.listdir(f"{self.path}/layers"))
@@ -217,21 +219,75 @@ def tagged(
     return kept
 
 
+class _Disk:
+    """Has the file system of *fd* written to its disk by a thread, while more is staged: the commit waits for less.
+
+    All that asks for that uses this one fd: ``syncfs(2)`` tells an error once for each.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._staged = 0  # bytes since it was asked to last
+        self._again = False
+        self._failure: OSError | None = None
+
+    def staged(self, count: int) -> None:
+        """Note that *count* bytes of a blob have been staged; now and then, begin to write what there is by now."""
+        with self._lock:
+            self._staged += count
+            if self._staged < _WRITE_EVERY:
+                return
+            self._staged, self._again = 0, True
+            if self._thread is None:
+                # A daemon: whatever it hangs on, the process can end.
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                self._thread.start()
+
+    def settle(self) -> None:
+        """Wait for what was begun.
+
+        Raises:
+            OSError: it cannot be written, also what an earlier call has waited for.
+        """
+        with self._lock:
+            self._again, thread = False, self._thread
+        if thread is not None:
+            thread.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._again or self._failure is not None:
+                    self._thread = None
+                    return
+                self._again = False
+            try:
+                syncfs(self._fd)
+            except OSError as error:
+                self._failure = error
+
+
 class _Stored:
-    """Hands out what *data* does, and writes it to *fd*.
+    """Hands out what *data* does, and writes it to *fd* of *disk*.
 
     Attributes:
         is_whole: whether all has been read, and is what it should be.
     """
 
-    def __init__(self, data: Checked, fd: int) -> None:
+    def __init__(self, data: Checked, fd: int, disk: _Disk) -> None:
         self.is_whole = False
         self._data = data
         self._fd = fd
+        self._disk = disk
 
     def read(self, size: int, /) -> bytes:
         chunk = self._data.read(size)
         write_all(self._fd, chunk)
+        self._disk.staged(len(chunk))
         self.is_whole = not chunk
         return chunk
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 import pytest
 
 from minipod.errors import MinipodError, NotFound, UsageError
-from minipod.images import Identity, Image, ImageStore, builder, resolve_user
+from minipod.images import Identity, Image, ImageStore, builder, resolve_user, session
 from minipod.images.bounds import Limits
 from minipod.images.builder import (
     BuiltImage,
@@ -690,6 +692,79 @@ def test_many_at_once(tmp_path: Path, store: ImageStore) -> None:
         f"docker.io/library/n{n}:latest" for n in (0, 2, 4)
     ]
     assert_whole(store)
+
+
+class Disk:
+    """In the place of ``syncfs(2)``, begun by every byte that is staged: counts, and fails where *fails* says so.
+
+    Args:
+        patch: puts it there.
+        fails: asked with the number of the call, from 1.
+        lasts: seconds of a call.
+    """
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, fails: Callable[[int], bool], lasts: float = 0.0
+    ) -> None:
+        self.calls: list[
+            tuple[int, bool]
+        ] = []  # the fd, and whether it was by the test's own thread
+        self.ended = 0
+        self._begun = threading.Event()
+        self._fails, self._lasts = fails, lasts
+        patch.setattr(session, "syncfs", self._sync)
+        patch.setattr(session, "_WRITE_EVERY", 1)
+
+    def _sync(self, fd: int) -> None:
+        self.calls.append((fd, threading.current_thread() is threading.main_thread()))
+        self._begun.set()
+        time.sleep(self._lasts)
+        self.ended += 1
+        if self._fails(len(self.calls)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def wait(self, progress: Mapping[str, object]) -> None:
+        """Have no layer done before the disk has begun to write."""
+        if progress["status"] == "done":
+            assert self._begun.wait(30)
+
+
+def test_the_disk_writes_meanwhile(
+    tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a", oci_files({NAME: app()}))
+    disk = Disk(monkeypatch, lambda number: False)
+    store.load(path, progress=disk.wait)
+    assert disk.calls[0][1] is False and disk.calls[-1][1] is True, "the commit waits for the rest"
+    assert len({fd for fd, _ in disk.calls}) == 1, "errors are told once for each fd"
+    assert_whole(store)
+
+
+@pytest.mark.parametrize("failing", [1, 0], ids=["early", "at the end"])
+def test_a_disk_that_fails(
+    tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """The kernel tells of it once; it is not forgotten until the commit."""
+    path = write(tmp_path / "a", oci_files({NAME: app()}))
+    disk = Disk(
+        monkeypatch, lambda number: number == failing or (not failing and disk.calls[-1][1])
+    )
+    with pytest.raises(MinipodError, match=r"(?i)input/output error"):
+        store.load(path, progress=disk.wait)
+    assert store.list() == []
+    store.sweep()
+    assert files_below(store) == ["lock", "oci-layout"]
+
+
+def test_a_refused_image_leaves_no_thread(
+    tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would sync an fd that is somebody else's by then."""
+    disk = Disk(monkeypatch, lambda number: False, lasts=0.3)
+    path = write(tmp_path / "a", oci_files({NAME: build_image([BASE, {"../x": b""}])}))
+    with pytest.raises(UsageError):
+        store.load(path, progress=disk.wait)
+    assert disk.ended == len(disk.calls) > 0
 
 
 KILLED = """
