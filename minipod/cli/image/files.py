@@ -29,7 +29,8 @@ def load(
         ),
     ],
     name: Annotated[
-        str | None, typer.Option("--name", metavar="IMAGE", help="A further name for the image.")
+        str | None,
+        typer.Option("--name", metavar="IMAGE", help="What to call it, instead of what it says."),
     ] = None,
 ) -> None:
     """Put the images of an archive into the store."""

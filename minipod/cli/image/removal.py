@@ -32,7 +32,10 @@ def tag(
 def rm(
     ctx: typer.Context,
     references: References,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Even when a pod uses it.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", "-f", help="Even when a pod names it, if nothing runs from it."),
+    ] = False,
 ) -> None:
     """Remove images from the store.
 
