@@ -405,26 +405,21 @@ class ImageStore:
                 f"image {destination} is one of this machine, by its name, not of a registry",
                 f"name where to: minipod image push {reference} REGISTRY/NAME:TAG",
             )
-        entries = self._catalog.entries()
-        found = self._catalog.find(entries, reference)
-        if not found:
-            raise no_image(reference)
-        try:
-            manifest, _ = self._catalog.documents(found[0])
-            document = self._catalog.blob(found[0])
-        except (FileNotFoundError, BadImage) as error:
-            raise self._catalog.damaged(found[0].digest, error) from error
+        entry = self._entry(reference)
+        with self._damage(entry):
+            manifest, _ = self._catalog.documents(entry)
+            document = self._catalog.blob(entry)
         blobs = (manifest.config, *manifest.layers)
         wanted = {blob.digest for blob in blobs}
-        sources = self._catalog.repositories(target.domain, wanted, Layout.reference_of(found[0]))
+        sources = self._catalog.repositories(target.domain, wanted, Layout.reference_of(entry))
         with Edge(destination):
             push(
-                Parcel(found[0], document, blobs, self._layout.blob, sources),
+                Parcel(entry, document, blobs, self._layout.blob, sources),
                 target,
                 access,
                 progress,
             )
-        return found[0].digest
+        return entry.digest
 
     def save(
         self, references: Sequence[str], path: str | BinaryIO, *, format: Format = "oci-archive"
