@@ -170,7 +170,7 @@ class Agent:
             storage=Storage(config, objects, store.event),
             cgroup_parent=cgroups.parent,
             demands=Demands(cgroups),
-            notes=probe.shortcomings(facts),
+            notes=list(probe.shortcomings(facts).values()),
             filters=filters,
             traces=_number("traces", config.traces),
         )

@@ -138,25 +138,29 @@ def _cgroup2_controllers(directory: str) -> tuple[str, ...]:
         return ()
 
 
-def shortcomings(facts: Facts) -> list[str]:
-    """Say what this machine cannot give a pod that Kubernetes would; shown once, in the pod's status."""
-    result = []
+def shortcomings(facts: Facts) -> dict[str, str]:
+    """Say what this machine cannot give a pod that Kubernetes would; shown once, in the pod's status.
+
+    Returns:
+        what it is about (capabilities, secrets, cgroups, apparmor) → a sentence.
+    """
+    result = {}
     if not facts.can_raise_limits:
-        result.append(
+        result["capabilities"] = (
             "without CAP_SYS_RESOURCE a negative oom_score_adj is set to 0 "
             f"and open files stay limited to {facts.nofile_hard}"
         )
     if not facts.tmpfs_stays_in_memory and _swaps():
-        result.append(
+        result["secrets"] = (
             "this kernel cannot keep a tmpfs out of the swap: the files of Secrets may be written there"
         )
     missing = [name for name in ("cpu", "memory", "pids") if not facts.controls(name)]
     if missing:
-        result.append(
+        result["cgroups"] = (
             f"no cgroup controller for {', '.join(missing)}: such limits are not enforced"
         )
     if apparmor.enabled() and not apparmor.supported():
-        result.append(
+        result["apparmor"] = (
             "without the program apparmor_parser (package apparmor) containers are not confined by AppArmor"
         )
     return result

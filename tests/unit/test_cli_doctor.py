@@ -70,6 +70,20 @@ def test_apparmor(enabled: bool, supported: bool, level: str, words: str) -> Non
     assert ("apparmor" in result.remedy) == (level == "warn")
 
 
+def test_what_the_machine_lacks_is_told_by_the_check_that_it_is_about() -> None:
+    lacking = {"capabilities": "few files", "secrets": "swapped", "apparmor": "no parser"}
+    found = kernel.judge_capabilities(lacking)
+    assert (found.level, found.text) == ("warn", "few files") and "CAP_" in found.remedy
+    found = kernel.judge_secrets(lacking)
+    assert (found.level, found.text) == ("warn", "swapped") and "swapoff" in found.remedy
+    for about, judge in (
+        ("capabilities", kernel.judge_capabilities),
+        ("secrets", kernel.judge_secrets),
+    ):
+        others = {name: text for name, text in lacking.items() if name != about}
+        assert judge(others).level == "ok", about
+
+
 @pytest.mark.parametrize(
     ("free", "size", "inodes", "all_inodes", "level"),
     [

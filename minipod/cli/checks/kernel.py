@@ -11,6 +11,7 @@ from pathlib import Path
 
 from minipod.cli.checks.base import Check, Result, in_child, package
 from minipod.config import Config
+from minipod.errors import MinipodError
 
 KERNEL_FLOOR = (5, 12)  # mount_setattr(2)
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
@@ -56,14 +57,37 @@ def _is_virtual() -> bool:
 
 
 def _capabilities(config: Config) -> Result:
+    return judge_capabilities(_shortcomings())
+
+
+def judge_capabilities(shortcomings: dict[str, str]) -> Result:
+    """Say what we lack ourselves, of all that :func:`~minipod.runtime.facts.shortcomings` found."""
+    if missing := shortcomings.get("capabilities"):
+        return Result("warn", missing, "grant CAP_SYS_RESOURCE to have what Kubernetes gives")
+    return Result("ok", "all that are needed")
+
+
+def _secrets(config: Config) -> Result:
+    try:
+        found = _shortcomings()
+    except MinipodError:
+        return Result("skip", "needs capabilities")  # whose check tells of it
+    return judge_secrets(found)
+
+
+def judge_secrets(shortcomings: dict[str, str]) -> Result:
+    """Say whether the files of Secrets may get to a disk."""
+    if leak := shortcomings.get("secrets"):
+        remedy = "use Linux 6.4 or newer, encrypt the swap, or do without it: sudo swapoff --all"
+        return Result("warn", leak, remedy)
+    return Result("ok", "their files stay in memory")
+
+
+def _shortcomings() -> dict[str, str]:
+    """Return what the agent would note of this machine in each pod's status."""
     from minipod.runtime import facts
 
-    notes = [note for note in facts.shortcomings(facts.gather()) if "cgroup" not in note]
-    if notes:
-        return Result(
-            "warn", "; ".join(notes), "grant CAP_SYS_RESOURCE to have what Kubernetes gives"
-        )
-    return Result("ok", "all that are needed")
+    return facts.shortcomings(facts.gather())
 
 
 def _namespaces(config: Config) -> Result:
@@ -273,6 +297,7 @@ def _load_filter() -> None:
 CHECKS = (
     Check("kernel", _kernel, needs_root=False),
     Check("capabilities", _capabilities, "run it as root, outside of a container"),
+    Check("secrets", _secrets),
     Check("namespaces", _namespaces),
     Check("overlayfs", _overlay, "sudo modprobe overlay"),
     Check("user namespaces", _ids),
