@@ -32,6 +32,7 @@ UNIT = "minipod-agent"
 # Seconds. On a slow machine that has just booted Python takes a minute to load the agent, and who gives up ends it: it
 # would never come up.
 _READY_TIMEOUT = 300.0
+_PATIENCE = 10.0  # seconds until the user is told what takes so long
 _SYSTEMD = "/run/systemd/system"  # sd_booted(3)
 _LOG_TAIL = 4096
 
@@ -250,6 +251,10 @@ def _await_ready(fd: int, log: _Log | _Journal) -> None:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     data = b""
+    if not poll.poll(_PATIENCE * 1000):
+        from minipod.cli.output import warn
+
+        warn(f"the agent takes long to start (its log: {log.where})")
     while not data.endswith(b"\n"):
         if not poll.poll(_READY_TIMEOUT * 1000):
             raise MinipodError(

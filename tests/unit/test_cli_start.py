@@ -155,10 +155,24 @@ def test_an_agent_that_dies_leaves_its_last_words(
 def test_an_agent_that_hangs(
     config: Config, agent_is: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(start, "_PATIENCE", 0.1)
     monkeypatch.setattr(start, "_READY_TIMEOUT", 0.2)
     agent_is("import time; time.sleep(60)")
     with pytest.raises(MinipodError, match="was not ready within"):
         start.ensure_agent(config)
+
+
+def test_an_agent_that_is_slow_is_waited_for(
+    config: Config,
+    agent_is: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(start, "_PATIENCE", 0.1)
+    agent_is(f"import time; time.sleep(1)\n{PROGRAM}")
+    start.ensure_agent(config).close()
+    said = capsys.readouterr().err
+    assert said == f"warning: the agent takes long to start (its log: {start.log_place(config)})\n"
 
 
 def test_a_run_dir_that_others_can_write_to_is_refused(config: Config) -> None:
