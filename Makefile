@@ -35,7 +35,7 @@ TEST_PACKAGES := docker-registry iproute2 mandoc openssl postgresql-client procp
 FOREIGN := $(if $(filter aarch64,$(shell uname -m)),x86-64,aarch64)
 PACKAGING_PACKAGES := debian-archive-keyring gcc-$(FOREIGN)-linux-gnu mmdebstrap qemu-user-static
 # tests/vm: a Debian in QEMU.
-VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap openssh-client qemu-system-x86
+VM_PACKAGES := debian-archive-keyring e2fsprogs mmdebstrap openssh-client qemu-system-arm qemu-system-x86
 # make vm-image: the same as a file for QEMU and Vagrant.
 IMAGE_PACKAGES := qemu-utils
 
@@ -132,7 +132,7 @@ test: test-setup ## all tests, as root; ARGS='tests/unit -k name' for some, MINI
 .PHONY: test-vm
 test-vm: test-setup ## all of tests/vm: with files of tests/root in a machine, and the two commands in bare ones
 	$(SUDO) env MINIPOD_TEST_STRICT=$(MINIPOD_TEST_STRICT) MINIPOD_TEST_VM_ALL=1 \
-	  $(BIN)/python -m pytest tests/vm $(ARGS)
+	  $(BIN)/python -m pytest tests/vm tests/packaging/test_foreign_machine.py $(ARGS)
 
 # A virtual machine of RELEASE, from packages: for QEMU, and a box for Vagrant.
 RELEASE ?= trixie

@@ -37,6 +37,7 @@ MACHINE_MAY_LACK = frozenset(
         "selinux",
         "systemd",
         "userns",
+        "x86_64",
     }
 )
 LACKS = "this machine lacks "
@@ -84,6 +85,11 @@ def _run(*command: str, stdin: str = "") -> str:
 
 def _root() -> str:
     return "" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+
+
+def _x86_64() -> str:
+    machine = os.uname().machine
+    return "" if machine == "x86_64" else f"it is {machine}"
 
 
 def _namespaces() -> str:
@@ -275,4 +281,5 @@ PROBES: dict[str, Callable[[], str]] = {
     "systemd": _systemd,
     "userns": _userns,
     "veth": _veth,
+    "x86_64": _x86_64,
 }

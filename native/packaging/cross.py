@@ -116,7 +116,7 @@ def environment(arch: Architecture, scratch: Path) -> dict[str, str]:
         "_PYTHON_HOST_PLATFORM": f"linux-{arch.name}",  # what setuptools calls the wheel
         "MINIPOD_MAKE_SETTINGS": shlex.join(
             (
-                f"CC={_musl_compiler(arch, root, scratch)}",
+                f"CC={musl_compiler(arch, scratch)}",
                 f"KERNEL_HEADERS={include} {include}/{arch.triplet}",
                 "CFLAGS=",
             )
@@ -124,8 +124,14 @@ def environment(arch: Architecture, scratch: Path) -> dict[str, str]:
     }
 
 
-def _musl_compiler(arch: Architecture, root: Path, scratch: Path) -> Path:
-    """Write what ``musl-gcc`` is for this machine: the compiler with the specs of *root*'s musl."""
+def musl_compiler(arch: Architecture, scratch: Path) -> Path:
+    """Write what ``musl-gcc`` is for this machine: the compiler with the specs of the tree's musl.
+
+    Args:
+        arch: not this machine's own.
+        scratch: a directory for it.
+    """
+    root = sysroot(arch)
     musl = f"{arch.name}-linux-musl"
     specs = (root / f"usr/lib/{musl}/musl-gcc.specs").read_text()
     for kind in ("include", "lib"):

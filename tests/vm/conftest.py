@@ -21,7 +21,7 @@ from tests.conftest import Images
 from tests.instance import TOP
 from tests.vm import image, machine
 from tests.vm.machine import SOURCES, Vm
-from tests.vm.pods import DEBIANS, NEEDED_TOOLS, Run, get
+from tests.vm.pods import DEBIANS, NEEDED, Run, get
 from tests.vm.release import RELEASES
 
 BUILDER = pytest.StashKey[subprocess.Popen[bytes]]()
@@ -33,7 +33,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     What goes wrong is not looked at here: who needs a disk builds it, or waits until it is built.
     """
     ours = [item for item in session.items if item.path.parent == Path(__file__).parent]
-    if ours and len(ours) < len(session.items) and not features.missing("root", *NEEDED_TOOLS):
+    if ours and len(ours) < len(session.items) and not features.missing(*NEEDED):
         session.config.stash[BUILDER] = subprocess.Popen(
             [sys.executable, "-m", "tests.vm.prepare", *DEBIANS],
             cwd=TOP,

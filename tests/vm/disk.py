@@ -40,7 +40,7 @@ for module in {modules}; do /bin/busybox insmod /$module.ko; done
 while [ ! -b {device} ]; do /bin/busybox sleep 0.1; done
 /bin/busybox mount -t ext4 -o noatime {device} /root
 /bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /lib/systemd/systemd
+exec /bin/busybox switch_root /root /sbin/init
 """
 GRUB_CONFIG = f"""linux /boot/vmlinuz root={ROOT_DEVICE} {{words}}
 initrd /boot/initrd

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Builds the virtual machines' disks from a release's packages; each is used again while its recipe is the same.
 
-There are three kinds. All are made by the same steps; they differ in what is in them:
+There are four kinds. All are made by the same steps; they differ in what is in them:
 
 * ``test``: what minipod needs at run time, and pytest. Its commands come over a serial port (:mod:`tests.vm.guest`),
   and minipod itself is brought at each boot, so that a changed minipod needs no new disk.
 * ``bare``: what a fresh machine has, git, sudo and ssh; nothing of ours. QEMU's network leads to the host's.
+* ``foreign``: a test disk for another architecture, whose packages lie there as they were unpacked
+  (:mod:`tests.vm.foreign`).
 * ``box``: a bare one in which ``make test-setup`` has run on a copy of this checkout, and what Vagrant needs.
 
 The results lie in ``.build/vm/<release>-<kind>-<hash of the recipe>/``.
@@ -22,7 +24,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.vm import disk, recipe
+from tests.vm import disk, foreign, recipe
 from tests.vm.release import Release
 
 PLACE = recipe.TOP / ".build" / "vm"
@@ -37,6 +39,7 @@ class Kind(enum.StrEnum):
     TEST = "test"
     BARE = "bare"
     BOX = "box"
+    FOREIGN = "foreign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,13 @@ def image(release: Release, kind: Kind = Kind.TEST) -> Image:
 def _key(release: Release, kind: Kind) -> str:
     """Return a hash of the recipe: the modules that build, the release, and what goes in by name."""
     parts = [repr(release), kind.value, *recipe.ingredients(kind == Kind.BOX)]
-    sources = [Path(__file__), Path(disk.__file__), Path(recipe.__file__), recipe.GUEST_SERVER]
+    modules = [
+        __file__,
+        disk.__file__,
+        recipe.__file__,
+        *([foreign.__file__] * (kind == Kind.FOREIGN)),
+    ]
+    sources = [*map(Path, modules), recipe.GUEST_SERVER]
     data = [path.read_bytes() for path in sources] + [part.encode() for part in parts]
     return hashlib.sha256(b"\0".join(data)).hexdigest()[:16]
 
@@ -94,8 +103,11 @@ def _build(release: Release, kind: Kind, place: Path) -> None:
         if kind == Kind.TEST:
             recipe.debian(release, root, recipe.TEST_PACKAGES)
             recipe.python_packages(release, root)
+            recipe.compile_python(release, root)
             recipe.serve_commands(root)
             recipe.mask(root, recipe.NEVER + recipe.NOT_IN_TESTS)
+        elif kind == Kind.FOREIGN:
+            foreign.fill(release, root)
         else:
             packages = recipe.BARE_PACKAGES
             if kind == Kind.BOX:
@@ -109,7 +121,7 @@ def _build(release: Release, kind: Kind, place: Path) -> None:
             recipe.mask(root, recipe.NEVER)
         recipe.names(root, "" if kind == Kind.BOX else recipe.MACHINE_ID)
         disk.take_kernel(root, new)
-        if kind == Kind.TEST:
+        if kind in (Kind.TEST, Kind.FOREIGN):
             shutil.rmtree(root / "boot")
             disk.write_disk(root, new / "disk", 4 * GB, journal=False)
         else:

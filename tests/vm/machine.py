@@ -51,7 +51,8 @@ class Vm:
 
     def _start(self, image: Image, payload: Path) -> subprocess.Popen[bytes]:
         directory = self._directory
-        words = "console=ttyS0 quiet mitigations=off random.trust_cpu=on systemd.show_status=0"
+        words = f"console={qemu.CONSOLES[image.release.architecture]} quiet mitigations=off"
+        words += " random.trust_cpu=on systemd.show_status=0"
         words += f" apparmor=1 security=apparmor {NO_TIMER_CHECK}"
         return qemu.start(
             directory,
@@ -156,12 +157,17 @@ class Vm:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def payload(directory: Path, *extra: Path) -> Path:
+def payload(directory: Path, *extra: Path, wheel: Path | None = None) -> Path:
     """Return a tar archive of minipod's wheel, this checkout as built, and *extra* files, to be unpacked at /.
 
     It is a disk of the machine, read from its first byte: a tar archive is as good a format as any.
+
+    Args:
+        directory: for the archive, and what it is made from.
+        extra: files that go beside the sources.
+        wheel: None builds one for a machine like this one.
     """
-    wheel = _wheel(directory)
+    wheel = wheel or _wheel(directory)
     path = directory / "payload.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         archive.add(wheel, f"{SOURCES}/{wheel.name}")

@@ -13,9 +13,10 @@ import pytest
 from tests.features import requires
 from tests.vm.machine import Vm
 
-NEEDED_TOOLS = ("tool:qemu-system-x86_64", "tool:mmdebstrap", "tool:mkfs.ext4")
+# The disks are made of packages for x86_64, whose scripts are run.
+NEEDED = ("root", "x86_64", "tool:qemu-system-x86_64", "tool:mmdebstrap", "tool:mkfs.ext4")
 DEBIANS = ("bookworm", "trixie")
-in_vm = requires("root", *NEEDED_TOOLS)
+in_vm = requires(*NEEDED)
 # Everything is tried on one release, this much on every one that Debian supports.
 every_release = pytest.mark.parametrize("vm", DEBIANS, indirect=True)
 

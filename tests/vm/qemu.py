@@ -15,19 +15,17 @@ from tests.vm.image import Image
 MEMORY = 2048  # MiB
 # x86-64-v2 and no more: libraries would choose AVX where they can, which is slow to emulate. And without cmpxchg16b,
 # after which QEMU 7.2 leaves garbage in the flags: Linux 6.12 has it in its allocator, and dies of it.
-EMULATED = (
-    "-accel",
-    "tcg,thread=multi",
-    "-cpu",
-    "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,-cx16",
-)
+TCG = ("-accel", "tcg,thread=multi")
+EMULATED = (*TCG, "-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+rdrand,-cx16")
 KVM = ("-accel", "kvm", "-cpu", "host")
 PROBE_TIMEOUT = 20.0  # seconds; a kernel that KVM runs has switched itself off within two
 COMMON = (
-    *("qemu-system-x86_64", "-name", "minipod-vm", "-nodefaults", "-no-user-config"),
-    *("-machine", "q35,usb=off", "-smp", "2", "-m", str(MEMORY), "-display", "none"),
-    *("-device", "virtio-rng-pci"),
+    *("-name", "minipod-vm", "-nodefaults", "-no-user-config"),
+    *("-smp", "2", "-m", str(MEMORY), "-display", "none", "-device", "virtio-rng-pci"),
 )
+OURS = ("qemu-system-x86_64", *COMMON, "-machine", "q35,usb=off")
+FOREIGN = ("qemu-system-aarch64", *COMMON, "-machine", "virt", *TCG, "-cpu", "cortex-a72")
+CONSOLES = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
 
 
 def start(directory: Path, image: Image, *options: str) -> subprocess.Popen[bytes]:
@@ -42,14 +40,19 @@ def start(directory: Path, image: Image, *options: str) -> subprocess.Popen[byte
         return subprocess.Popen(
             [
                 # A killed test run leaves no machine behind.
-                *("setpriv", "--pdeathsig", "KILL", "--", *COMMON),
-                *accelerator(image.kernel, image.initrd),
+                *("setpriv", "--pdeathsig", "KILL", "--", *_machine(image)),
                 *("-serial", f"file:{directory}/console", *options),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
+
+
+def _machine(image: Image) -> tuple[str, ...]:
+    if image.release.architecture == "arm64":
+        return FOREIGN
+    return (*OURS, *accelerator(image.kernel, image.initrd))
 
 
 def said(directory: Path) -> str:
@@ -73,7 +76,7 @@ def accelerator(kernel: Path, initrd: Path) -> tuple[str, ...]:
     boot = ("-kernel", str(kernel), "-initrd", str(initrd), "-append", words, "-no-reboot")
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
-            [*COMMON, *KVM, *boot],
+            [*OURS, *KVM, *boot],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PROBE_TIMEOUT,

@@ -47,11 +47,15 @@ BARE_PACKAGES = tuple(
 )
 BOX_PACKAGES = ("rsync",)  # Vagrant's synced folder
 
-SERVICE = """[Unit]
+GUEST_COMMAND = "/usr/bin/python3 -S /usr/local/lib/vm-guest.py"
+GUEST_ENVIRONMENT = (
+    "HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8"
+)
+SERVICE = f"""[Unit]
 Description=runs the commands of the host
 [Service]
-ExecStart=/usr/bin/python3 -S /usr/local/lib/vm-guest.py
-Environment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
+ExecStart={GUEST_COMMAND}
+Environment={GUEST_ENVIRONMENT}
 KillMode=process
 [Install]
 WantedBy=multi-user.target
@@ -105,8 +109,16 @@ def wheels() -> list[str]:
     return [text for text in own if not text.startswith(FROM_DEBIAN)] + list(CONSTRAINTS)
 
 
-def debian(release: Release, root: Path, packages: tuple[str, ...]) -> None:
+def debian(
+    release: Release, root: Path, packages: tuple[str, ...], *, variant: str = "essential"
+) -> None:
     """Make *root* of the essential packages, a kernel, and *packages*.
+
+    Args:
+        release: the system.
+        root: where; it does not exist yet.
+        packages: by name.
+        variant: mmdebstrap's; "extract" is without the essential packages, and executes nothing.
 
     Raises:
         AssertionError: mmdebstrap failed, with what it said.
@@ -120,7 +132,8 @@ def debian(release: Release, root: Path, packages: tuple[str, ...]) -> None:
             *("unshare", "--mount", "mmdebstrap", "--quiet"),
             "--mode=root",
             "--format=directory",
-            "--variant=essential",
+            f"--variant={variant}",
+            f"--architectures={release.architecture}",
             f"--components={release.components}",
             f"--include={','.join(dict.fromkeys((release.kernel, *packages)))}",
             "--aptopt=APT::Install-Recommends false",
@@ -138,16 +151,24 @@ def debian(release: Release, root: Path, packages: tuple[str, ...]) -> None:
 
 def python_packages(release: Release, root: Path) -> None:
     """Install minipod's and the tests' dependencies for the Python of the guest, by the pip of the host."""
-    target = root / f"usr/local/lib/python{release.python}/dist-packages"
+    target = root / _packages(release)
     tags = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")
     run(
         *(sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", target),
         *("--only-binary=:all:", "--implementation=cp", f"--python-version={release.python}"),
         *(f"--abi={abi}" for abi in (f"cp{release.python.replace('.', '')}", "abi3", "none")),
-        *(f"--platform={tag}_x86_64" for tag in tags),
+        *(f"--platform={tag}_{release.machine}" for tag in tags),
         *wheels(),
     )
-    run("chroot", root, "python3", "-m", "compileall", "-q", f"/{target.relative_to(root)}")
+
+
+def compile_python(release: Release, root: Path) -> None:
+    """Compile them, by the Python of the guest."""
+    run("chroot", root, "python3", "-m", "compileall", "-q", f"/{_packages(release)}")
+
+
+def _packages(release: Release) -> str:
+    return f"usr/local/lib/python{release.python}/dist-packages"
 
 
 def names(root: Path, machine_id: str) -> None:

@@ -30,6 +30,7 @@ class Release:
         components: of the archive.
         kernel: the package of a kernel for virtual machines.
         python: the version of its Python.
+        architecture: Debian's name of the processor that it runs on.
     """
 
     suite: str
@@ -38,6 +39,12 @@ class Release:
     components: str
     kernel: str
     python: str
+    architecture: str = "amd64"
+
+    @property
+    def machine(self) -> str:
+        """The kernel's and Python's name of the processor."""
+        return {"amd64": "x86_64", "arm64": "aarch64"}[self.architecture]
 
     def keyring(self, scratch: Path) -> tuple[str, ...]:
         """Return the options of mmdebstrap that name whose signature is believed.
@@ -71,3 +78,7 @@ RELEASES = {
         Release("noble", "Ubuntu 24.04", UBUNTU, "main,universe", "linux-image-virtual", "3.12"),
     )
 }
+# The kernel of a wheel that nobody's machine at hand could run.
+FOREIGN = Release(
+    "bookworm", "Debian 12 on arm64", DEBIAN, "main", "linux-image-cloud-arm64", "3.11", "arm64"
+)
