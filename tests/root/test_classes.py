@@ -69,16 +69,17 @@ def test_classes_weigh_what_their_pods_ask_for(instance: Instance, test_archive:
 @requires("cgroup:memory", "cgroup:cpu")
 def test_what_the_pod_declares_binds_its_containers(shared_instance: Instance) -> None:
     """Each may use all of it, and all together no more."""
+    # The small one first: nobody is just being launched, which takes memory of the pod as well, when the other has all.
     pod = shared_instance.run_pod(
         "whole",
-        {"command": ["/probe", "mem", "64"]},
         {"command": ["/probe", "mem", "8"]},
+        {"command": ["/probe", "mem", "64"]},
         resources={"limits": {"memory": "32Mi", "cpu": "500m"}},
     )
     assert pod["status"]["qosClass"] == "Guaranteed"
-    first, second = (s["state"]["terminated"] for s in pod["status"]["containerStatuses"])
-    assert (first["exitCode"], first["reason"]) == (137, "OOMKilled")
-    assert second["exitCode"] == 0
+    small, large = (s["state"]["terminated"] for s in pod["status"]["containerStatuses"])
+    assert (large["exitCode"], large["reason"]) == (137, "OOMKilled")
+    assert small["exitCode"] == 0, small
     shared_instance.delete("whole")
 
 
