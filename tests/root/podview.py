@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minipod.config import Config
+from tests import features
 
 Json = dict[str, Any]
 
@@ -181,8 +182,8 @@ class View:
         """
         pids = {
             int(pid)
-            for top in Path("/sys/fs/cgroup").glob("**/" + self.cgroup)
-            for file in top.rglob("cgroup.procs")
+            for _, top, _ in features.cgroup_mounts()
+            for file in (top / self.cgroup).rglob("cgroup.procs")
             for pid in file.read_text().split()
         }
         names = {pid: name for name, pid in self.pids.items()}

@@ -197,12 +197,9 @@ class Script:
             pids[each["name"]] = int((run / f"container_{each['name']}.pid").read_text())
             said[each["name"]] = first_line(Path(f"{logs}/{each['name']}/0.log"))
         (cgroup,) = {
-            str(
-                found.relative_to(
-                    found.parents[len(found.parts) - found.parts.index(self.cgroup) - 1]
-                )
-            )
-            for found in Path("/sys/fs/cgroup").rglob(f"pod{self.uid}")
+            str(found.relative_to(top))
+            for _, top, _ in features.cgroup_mounts()
+            for found in (top / self.cgroup).rglob(f"pod{self.uid}")
         }
         return View(self.config._replace(cgroup_parent=self.cgroup), cgroup, pids, said)
 
