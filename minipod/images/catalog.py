@@ -27,6 +27,7 @@ from minipod.images.reference import normalize_reference, parse_reference
 from minipod.images.sizes import Footprint
 
 _OPAQUE = "trusted.overlay.opaque"
+_GONE = 64  # images whose documents may be remembered although they are gone
 _ID_PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
@@ -93,11 +94,15 @@ class Catalog:
             MinipodError: the store is damaged.
         """
         try:
-            return self._layout.entries()
+            found = self._layout.entries()
         except OSError as error:
             raise MinipodError(
                 f"image store: {error}", f"mend or remove {self._layout.root}"
             ) from error
+        if len(self._parsed) > len(found) + _GONE:  # an agent lives long, and sees many images go
+            alive = {entry.digest for entry in found}
+            self._parsed = {key: self._parsed[key] for key in tuple(self._parsed) if key in alive}
+        return found
 
     def find(self, entries: Iterable[Descriptor], text: str) -> list[Descriptor]:
         """Return the entries that *text* means: one for a reference, all of the image for a digest or id.

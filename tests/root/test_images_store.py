@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from minipod.errors import MinipodError, NotFound, UsageError
-from minipod.images import Identity, Image, ImageStore, builder, resolve_user, session
+from minipod.images import Identity, Image, ImageStore, builder, catalog, resolve_user, session
 from minipod.images.bounds import Limits
 from minipod.images.builder import (
     BuiltImage,
@@ -297,6 +297,20 @@ def test_remove(tmp_path: Path, store: ImageStore) -> None:
     store.remove(two.config.hex[:12])
     assert store.list() == []
     assert_whole(store)
+
+
+def test_what_is_gone_is_forgotten(
+    tmp_path: Path, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent lives for months."""
+    monkeypatch.setattr(catalog, "_GONE", 2)
+    for number in range(8):
+        image = build_image([BASE], {"Env": [f"N={number}"]})
+        loaded(store, write(tmp_path / f"a{number}", oci_files({f"n{number}": image})))
+        if number:
+            store.remove(f"n{number}")
+    assert [image.reference for image in store.list()] == ["docker.io/library/n0:latest"]
+    assert len(store._catalog._parsed) <= 3
 
 
 def test_remove_by_id_takes_all_names(tmp_path: Path, store: ImageStore) -> None:
