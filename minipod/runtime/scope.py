@@ -18,6 +18,7 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from minipod.config import HELPER_ENV
 from minipod.errors import MinipodError
 from minipod.plan.context import Facts
 
@@ -97,6 +98,7 @@ def _existing(unit: str, directory: str) -> str:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd="/",
+            env=HELPER_ENV,
         )
         _let_go(keeper)
         procs.write_text(str(keeper.pid))
@@ -117,6 +119,7 @@ def _create(unit: str, directory: str) -> str:
         text=True,
         start_new_session=True,
         cwd="/",
+        env=HELPER_ENV,
     )
     assert keeper.stdout and keeper.stderr
     with keeper.stdout, keeper.stderr:
@@ -148,4 +151,6 @@ def _systemctl(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
+        cwd="/",
+        env=HELPER_ENV,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minipod.config import HELPER_ENV
 from minipod.errors import MinipodError
 from minipod.plan.context import Facts, Hierarchy
 from minipod.runtime import scope
@@ -36,7 +37,8 @@ class Systemd:
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
     """A machine with cgroup2 alone, on which systemd has started us."""
     monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path = f"{tmp_path}:{HELPER_ENV['PATH']}"
+    monkeypatch.setattr(scope, "HELPER_ENV", {**HELPER_ENV, "PATH": path})
     return Facts((Hierarchy(str(tmp_path), ("cpu", "memory", "pids"), 2),), 0)
 
 
