@@ -207,6 +207,7 @@ $(BUILD)/wheel: | packages
 	$@-venv/bin/python -m pip wheel --quiet --wheel-dir $@ .
 	sed 's,/opt/minipod,$(PREFIX),' minipod/agent/minipod-agent.service >$@/minipod-agent.service
 
+# An agent that a command of the clone has started has a transient unit of the same name: pods outlive it.
 .PHONY: install
 install: packages $(BUILD)/wheel ## install to PREFIX (/opt/minipod), with a link, manual and completions in /usr/local
 	$(SUDO) $(PYTHON) -m venv $(PREFIX)
@@ -215,6 +216,7 @@ install: packages $(BUILD)/wheel ## install to PREFIX (/opt/minipod), with a lin
 	$(SUDO) ln -sfn $(PREFIX)/bin/minipod /usr/local/bin/minipod
 	cd $(PREFIX)/share && find . -type f | $(SUDO) xargs cp --parents --target-directory=/usr/local/share
 	$(SUDO) install -D -m 0644 -t $(UNITS) $(BUILD)/wheel/minipod-agent.service minipod/agent/minipod-agent.socket
+	[ ! -e /run/systemd/transient/minipod-agent.service ] || $(SUDO) systemctl stop minipod-agent
 	[ ! -d /run/systemd/system ] || $(SUDO) systemctl daemon-reload
 
 .PHONY: uninstall
