@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from native.packaging import cross, deb, wheels
 from tests import features, skips
 from tests.instance import TOP, Instance
 from tests.skips import (
@@ -175,6 +176,20 @@ def test_archive(images: Images) -> Path:
         "Env": [f"PATH={images.maker.PATH}"],
     }
     return images.probe("test", config, layers=[images.maker.layer(entries)])
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The source distribution and this machine's wheel, as ``make wheels`` makes them."""
+    (ours,) = (arch.name for arch in cross.ARCHITECTURES.values() if arch.is_ours)
+    archive, wheel = wheels.build(tmp_path_factory.mktemp("dist"), [ours])
+    return archive, wheel
+
+
+@pytest.fixture(scope="session")
+def package(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package, as ``make deb`` makes it."""
+    return deb.build(tmp_path_factory.mktemp("deb"), distributions[1])
 
 
 @pytest.fixture(scope="session")

@@ -54,11 +54,12 @@ class Foreign:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The source distribution, this machine's wheel, and the other architecture's."""
-    out = tmp_path_factory.mktemp("dist")
-    ours, foreign = sorted(cross.ARCHITECTURES.values(), key=lambda arch: not arch.is_ours)
-    return Built(*wheels.build(out, [ours.name, foreign.name]))
+    archive, native = distributions
+    scratch = tmp_path_factory.mktemp("foreign")
+    (foreign,) = (arch for arch in cross.ARCHITECTURES.values() if not arch.is_ours)
+    return Built(archive, native, wheels.wheel(archive, foreign, archive.parent, scratch))
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,6 @@ from minipod import __version__
 from native.packaging import cross, deb, source
 from tests.features import cgroup_mounts, requires
 from tests.instance import TOP
-from tests.packaging.conftest import Built
 
 pytestmark = requires("root", "namespaces", "overlay", "nft", "veth", "tool:mmdebstrap")
 
@@ -128,11 +127,6 @@ def depends() -> list[str]:
     """Return the names of the packages that ours needs."""
     line = next(x for x in CONTROL.splitlines() if x.startswith("Depends:")).partition(":")[2]
     return sorted({re.split(r"[\s(]", item.strip())[0] for item in line.split(",")})
-
-
-@pytest.fixture(scope="module")
-def package(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return deb.build(tmp_path_factory.mktemp("deb"), built.native)
 
 
 @pytest.fixture(scope="module")
