@@ -17,12 +17,15 @@ import struct
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-# The kernel or the machine decides on these; nothing in the project or in apt could.
+from tests.vm.release import RELEASES
+
+# The kernel, the machine or its network decides on these; nothing in the project or in apt could.
 MACHINE_MAY_LACK = frozenset(
     {
         "apparmor",
@@ -36,6 +39,7 @@ MACHINE_MAY_LACK = frozenset(
         "kvm",
         "selinux",
         "systemd",
+        "ubuntu-archive",
         "userns",
         "x86_64",
     }
@@ -209,6 +213,15 @@ def _systemd() -> str:
     return _run("systemctl", "show", "--property=Version")
 
 
+def _ubuntu_archive() -> str:
+    """Fetch what names the files of the release that a machine of tests/vm is made of."""
+    suite = RELEASES["noble"]
+    with urllib.request.urlopen(
+        f"{suite.mirror}/dists/{suite.suite}/Release", timeout=60
+    ) as answer:
+        return "" if answer.read(1) else "it is empty"
+
+
 def _syscall(number: int, *arguments: object) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     result = int(libc.syscall(ctypes.c_long(number), *arguments))
@@ -279,6 +292,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
     "selinux": _selinux,
     "systemd": _systemd,
+    "ubuntu-archive": _ubuntu_archive,
     "userns": _userns,
     "veth": _veth,
     "x86_64": _x86_64,

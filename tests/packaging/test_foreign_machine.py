@@ -61,9 +61,9 @@ def vm(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
     flags = ("-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static")
     compiler = cross.musl_compiler(ARCH, directory)
     subprocess.run([compiler, *flags, TOP / "tests/probe/probe.c", "-o", probe], check=True)
-    booted = machine.boot(
-        image(FOREIGN, Kind.FOREIGN), machine.payload(directory, probe, wheel=built.foreign)
-    )
+    disk = directory / "payload.tar"
+    machine.payload(disk, built.foreign, probe)
+    booted = machine.boot(image(FOREIGN, Kind.FOREIGN), disk)
     try:
         # What is compiled in the checkout is this machine's.
         wheel = f"/usr/local/lib/python{FOREIGN.python}/dist-packages/minipod"

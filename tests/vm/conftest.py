@@ -21,7 +21,7 @@ from tests.conftest import Images
 from tests.instance import TOP
 from tests.vm import image, machine
 from tests.vm.machine import SOURCES, Vm
-from tests.vm.pods import DEBIANS, NEEDED, Run, get
+from tests.vm.pods import NEEDED, SUITES, Run, get
 from tests.vm.release import RELEASES
 
 BUILDER = pytest.StashKey[subprocess.Popen[bytes]]()
@@ -35,7 +35,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     ours = [item for item in session.items if item.path.parent == Path(__file__).parent]
     if ours and len(ours) < len(session.items) and not features.missing(*NEEDED):
         session.config.stash[BUILDER] = subprocess.Popen(
-            [sys.executable, "-m", "tests.vm.prepare", *DEBIANS],
+            [sys.executable, "-m", "tests.vm.prepare", *SUITES],
             cwd=TOP,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -66,6 +66,7 @@ def payload(
     probe_program: Path,
     images: Images,
     image_maker: ModuleType,
+    distributions: tuple[Path, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Payload:
     """minipod, images, and the probe beside the sources."""
@@ -74,11 +75,12 @@ def payload(
     lower += [layer([entry("where", 0o644, b"middle\n"), entry("middle", 0o644, b"middle\n")])]
     layers = images.probe("layers", {}, ("where", b"top\n", ""), layers=lower)
     archives = (busybox_archive, layers)
-    directory = tmp_path_factory.mktemp("vm")
-    return Payload(machine.payload(directory, probe_program, *archives), archives)
+    disk = tmp_path_factory.mktemp("vm") / "payload.tar"
+    machine.payload(disk, distributions[1], probe_program, *archives)
+    return Payload(disk, archives)
 
 
-@pytest.fixture(scope="session", params=DEBIANS[:1])
+@pytest.fixture(scope="session", params=SUITES[:1])
 def vm(request: pytest.FixtureRequest, payload: Payload) -> Iterator[Vm]:
     """The machine, with images loaded."""
     booted = machine.boot(image.image(RELEASES[request.param]), payload.disk)

@@ -106,6 +106,7 @@ def _build(release: Release, kind: Kind, place: Path) -> None:
             recipe.compile_python(release, root)
             recipe.serve_commands(root)
             recipe.mask(root, recipe.NEVER + recipe.NOT_IN_TESTS)
+            recipe.up_to_date(root)
         elif kind == Kind.FOREIGN:
             foreign.fill(release, root)
         else:

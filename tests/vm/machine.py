@@ -9,7 +9,6 @@ import select
 import shutil
 import socket
 import subprocess
-import sys
 import tarfile
 import tempfile
 import time
@@ -157,18 +156,11 @@ class Vm:
         shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def payload(directory: Path, *extra: Path, wheel: Path | None = None) -> Path:
-    """Return a tar archive of minipod's wheel, this checkout as built, and *extra* files, to be unpacked at /.
+def payload(path: Path, wheel: Path, *extra: Path) -> None:
+    """Write a tar archive of minipod's *wheel*, this checkout as built, and *extra* files, to be unpacked at /.
 
     It is a disk of the machine, read from its first byte: a tar archive is as good a format as any.
-
-    Args:
-        directory: for the archive, and what it is made from.
-        extra: files that go beside the sources.
-        wheel: None builds one for a machine like this one.
     """
-    wheel = wheel or _wheel(directory)
-    path = directory / "payload.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
         archive.add(wheel, f"{SOURCES}/{wheel.name}")
         for name in COPIED:
@@ -177,30 +169,10 @@ def payload(directory: Path, *extra: Path, wheel: Path | None = None) -> Path:
             archive.add(file, f"{SOURCES}/{file.name}")
     size = path.stat().st_size
     os.truncate(path, (size + 511) // 512 * 512)
-    return path
 
 
 def _without_caches(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if member.name.rsplit("/", 1)[-1] == "__pycache__" else member
-
-
-def _wheel(directory: Path) -> Path:
-    """Build the wheel from a copy, so that the checkout stays as it is."""
-    copy = directory / "copy"
-    shutil.copytree(
-        TOP,
-        copy,
-        ignore=shutil.ignore_patterns(
-            ".*", "__pycache__", "*.so", "bin", "build", "dist", "tests", "*.egg-info"
-        ),
-    )
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"]
-    done = subprocess.run(
-        [*build, "--wheel-dir", str(directory), str(copy)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (wheel,) = directory.glob("*.whl")
-    return wheel
 
 
 def boot(image: Image, payload: Path) -> Vm:
@@ -210,9 +182,8 @@ def boot(image: Image, payload: Path) -> Vm:
         packages = f"/usr/local/lib/python{image.release.python}/dist-packages"
         vm.sh(f"tar -xf /dev/vdb -C /; cd {packages}; python3 -m zipfile -e {SOURCES}/*.whl .")
         # A wheel's modes are in its zip entries, which zipfile leaves alone (pip sets them).
-        vm.sh(
-            f"chmod 0755 {packages}/minipod/native/bin/*; python3 -m compileall -q {packages}/minipod"
-        )
+        script = f"chmod 0755 {packages}/minipod/native/bin/*; python3 -m compileall -q {packages}/minipod"
+        vm.sh(script, timeout=BOOT_TIMEOUT)
         script = "#!/usr/bin/python3\nfrom minipod.cli.main import entry\nentry()\n"
         vm.sh("cat >/usr/local/bin/minipod; chmod 0755 /usr/local/bin/minipod", input=script)
     except BaseException:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +16,14 @@ from tests.vm.machine import Vm
 
 # The disks are made of packages for x86_64, whose scripts are run.
 NEEDED = ("root", "x86_64", "tool:qemu-system-x86_64", "tool:mmdebstrap", "tool:mkfs.ext4")
-DEBIANS = ("bookworm", "trixie")
+SUITES = ("bookworm", "trixie", "noble")
 in_vm = requires(*NEEDED)
-# Everything is tried on one release, this much on every one that Debian supports.
-every_release = pytest.mark.parametrize("vm", DEBIANS, indirect=True)
+# What `make test-vm` adds, because with an emulated CPU it takes long.
+ALL = os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0")
+SYSTEMS = (*SUITES[:2], pytest.param(SUITES[2], marks=requires("ubuntu-archive")))
+# Everything is tried on one release, much on each of Debian, and the core of it all on Ubuntu, too.
+each_system = pytest.mark.parametrize("vm", SYSTEMS, indirect=True)
+every_release = pytest.mark.parametrize("vm", SYSTEMS if ALL else SYSTEMS[:2], indirect=True)
 
 SCOPE = "/sys/fs/cgroup/system.slice/minipod.scope"
 SERVICE = "/sys/fs/cgroup/system.slice/minipod-agent.service"

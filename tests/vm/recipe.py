@@ -37,9 +37,11 @@ NOT_COPIED = (
 EXTRA_CERTIFICATES = Path("/usr/local/share/ca-certificates")
 
 SYSTEM = "systemd-sysv dbus udev kmod procps apparmor"
-# Essential packages are meant to be on any Debian; then minipod's own needs as in the Makefile; then the tests'.
+# Essential packages are meant to be on any Debian; then minipod's own needs as in the Makefile; then the tests'; then
+# what only the Debian package leaves to Debian.
 TEST_PACKAGES = tuple(
-    f"{SYSTEM} busybox-static python3 python3-prctl libseccomp2 nftables iproute2 strace".split()
+    f"{SYSTEM} busybox-static python3 python3-prctl libseccomp2 nftables iproute2 strace"
+    " python3-cffi-backend python3-h2 python3-yaml".split()
 )
 # What stands behind libpam-systemd and the like in a fresh machine matters to nobody here.
 BARE_PACKAGES = tuple(
@@ -78,11 +80,19 @@ NEVER = (
     "fstrim.timer",
     "man-db.timer",
 )
-# What a login, a laptop or a long life would need; and Debian's own profiles, which take long to compile.
+# What a login, a laptop, a debugger or a long life would need; and Debian's own profiles, which take long to compile.
 NOT_IN_TESTS = (
     "apparmor.service",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
     "getty.target",
+    "proc-sys-fs-binfmt_misc.automount",
     "serial-getty@ttyS0.service",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
     "systemd-pstore.service",
     "systemd-logind.service",
     "systemd-timesyncd.service",
@@ -187,6 +197,15 @@ def serve_commands(root: Path) -> None:
     wants.mkdir(exist_ok=True)
     (wants / "vm-guest.service").symlink_to("/etc/systemd/system/vm-guest.service")
     (units / "default.target").symlink_to("/lib/systemd/system/multi-user.target")
+
+
+def up_to_date(root: Path) -> None:
+    """Tell systemd that its catalogues are those of the packages: it would make them anew at each first boot.
+
+    (ConditionNeedsUpdate of systemd.unit(5): what counts is whether these files are older than /usr.)
+    """
+    for name in ("etc", "var"):
+        (root / name / ".updated").touch()
 
 
 def mask(root: Path, units: tuple[str, ...]) -> None:

@@ -6,14 +6,13 @@ With MINIPOD_TEST_VM_ALL=1 (make test-vm) only: with an emulated CPU it takes a 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.vm.image import Kind, image
 from tests.vm.login import Login
-from tests.vm.pods import in_vm
+from tests.vm.pods import ALL, SYSTEMS, in_vm
 from tests.vm.recipe import TOP
 from tests.vm.release import RELEASES
 
@@ -25,9 +24,9 @@ HELLO = "Hello from a pod"
 
 
 # Left out, not skipped: a skip would be a failure where skips are.
-if os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0"):
+if ALL:
 
-    @pytest.fixture(scope="module", params=RELEASES)
+    @pytest.fixture(scope="module", params=SYSTEMS)
     def bare(request: pytest.FixtureRequest) -> Iterator[Login]:
         """A fresh machine with a copy of this checkout."""
         login = Login(image(RELEASES[request.param], Kind.BARE))

@@ -10,6 +10,7 @@ from tests.vm.pods import (
     SCOPE,
     Run,
     agent_pid,
+    each_system,
     every_release,
     get,
     in_vm,
@@ -21,10 +22,10 @@ from tests.vm.pods import (
 pytestmark = in_vm
 
 
-KERNELS = {"bookworm": "6.1.", "trixie": "6.12."}
+KERNELS = {"bookworm": "6.1.", "trixie": "6.12.", "noble": "6.8."}
 
 
-@every_release
+@each_system
 def test_the_machine_is_another_one(vm: Vm) -> None:
     assert vm.sh("cat /proc/1/comm").strip() == "systemd"
     assert vm.sh("stat -f -c %T /sys/fs/cgroup").strip() == "cgroup2fs"
@@ -33,7 +34,7 @@ def test_the_machine_is_another_one(vm: Vm) -> None:
     assert vm.sh("grep CapEff /proc/self/status").split()[1] == "000001ffffffffff"
 
 
-@every_release
+@each_system
 def test_limits_and_privileges(vm: Vm, run: Run) -> None:
     limits = {"cpu": "500m", "memory": "64Mi"}
     pod = run("limited", "sleep", "1000", resources={"limits": limits})

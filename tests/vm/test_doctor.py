@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from tests.vm.machine import Vm
-from tests.vm.pods import every_release, in_vm
+from tests.vm.pods import each_system, in_vm
 
 pytestmark = in_vm
 
@@ -27,7 +27,7 @@ def examined(vm: Vm, code: int = 0) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in found["checks"]}
 
 
-@every_release
+@each_system
 def test_nothing_is_missing(vm: Vm) -> None:
     found = examined(vm)
     wrong = {name: check["text"] for name, check in found.items() if check["level"] != "ok"}
@@ -42,7 +42,7 @@ def test_nothing_is_missing(vm: Vm) -> None:
         assert line.startswith(("ok    ", "warn  ", "      hint: ")), line
 
 
-@every_release
+@each_system
 def test_what_is_missing_is_named_with_the_command_that_mends_it(vm: Vm) -> None:
     for program, (check, level, command) in MISSING.items():
         path = vm.sh(f"command -v {program}").strip()

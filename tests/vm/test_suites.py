@@ -6,13 +6,12 @@ With MINIPOD_TEST_VM_ALL=1 (make test-vm) only: emulation is slow.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.vm.machine import SOURCES, Vm
-from tests.vm.pods import in_vm
+from tests.vm.pods import ALL, in_vm
 
 pytestmark = in_vm
 
@@ -36,7 +35,7 @@ def run_suite(vm: Vm, probe_program: Path, name: str) -> None:
 
 
 # Left out, not skipped: a skip would be a failure where skips are.
-if os.environ.get("MINIPOD_TEST_VM_ALL", "") not in ("", "0"):
+if ALL:
 
     @pytest.mark.parametrize("name", SUITES)
     def test_suite(vm: Vm, probe_program: Path, name: str) -> None:
