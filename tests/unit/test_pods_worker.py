@@ -255,7 +255,8 @@ class World:
         self.config = Config(
             root_dir=str(top / "root"), run_dir=str(top / "run"), log_dir=str(top / "log")
         )
-        self.pool = AddressPool(sqlite3.connect(":memory:"), self.config.pod_cidr)
+        self._database = sqlite3.connect(":memory:")
+        self.pool = AddressPool(self._database, self.config.pod_cidr)
         self.tools = Tools(
             config=self.config,
             runtime=cast(Runtime, self.runtime),
@@ -333,6 +334,7 @@ class World:
         for task in self._tasks:
             task.cancel()
         results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._database.close()
         for result in results:
             if isinstance(result, Exception):
                 raise result

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -14,19 +16,25 @@ from minipod.plan.context import USER_IDS, Users
 from minipod.runtime.userids import UserIds, parse_ids
 
 FIRST = 1 << 20
+Database = Callable[[], sqlite3.Connection]
 THREE = f"{FIRST}-{FIRST + 3 * USER_IDS - 1}"
 
 
-def database(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path / "state.db", isolation_level=None)
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """Opens the same database as often as it is called."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(
+            closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None))
+        )
 
 
-def test_each_pod_has_its_own_and_keeps_them(tmp_path: Path) -> None:
-    ids = UserIds(database(tmp_path), THREE)
+def test_each_pod_has_its_own_and_keeps_them(database: Database) -> None:
+    ids = UserIds(database(), THREE)
     given = [ids.of(owner) for owner in ("a", "b", "a", "c")]
     assert given == [Users(FIRST + n * USER_IDS) for n in (0, 1, 0, 2)]
     # Another agent, later.
-    assert UserIds(database(tmp_path), THREE).of("b") == given[1]
+    assert UserIds(database(), THREE).of("b") == given[1]
     with pytest.raises(MinipodError, match=r"all user ids from .* are in use by 3 pods"):
         ids.of("d")
     ids.release("b")
@@ -35,9 +43,9 @@ def test_each_pod_has_its_own_and_keeps_them(tmp_path: Path) -> None:
     assert ids.all() == {"a": FIRST, "c": FIRST + 2 * USER_IDS, "d": FIRST + USER_IDS}
 
 
-def test_what_another_setting_has_given_out_is_not_given_again(tmp_path: Path) -> None:
-    before = UserIds(database(tmp_path), THREE).of("a").first
-    shifted = UserIds(database(tmp_path), f"{FIRST + 100}-{FIRST + 4 * USER_IDS}").of("b").first
+def test_what_another_setting_has_given_out_is_not_given_again(database: Database) -> None:
+    before = UserIds(database(), THREE).of("a").first
+    shifted = UserIds(database(), f"{FIRST + 100}-{FIRST + 4 * USER_IDS}").of("b").first
     assert shifted >= before + USER_IDS
 
 
@@ -62,6 +70,6 @@ def test_ids_outside() -> None:
         "99999999999-99999999999999",
     ],
 )
-def test_ranges_that_cannot_be_used(tmp_path: Path, text: str) -> None:
+def test_ranges_that_cannot_be_used(database: Database, text: str) -> None:
     with pytest.raises(UsageError, match="user ids"):
-        UserIds(database(tmp_path), text)
+        UserIds(database(), text)
