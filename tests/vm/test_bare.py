@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The README's two commands on machines that have git, sudo and ssh, and nothing else; as a user who may use sudo.
 
-With MINIPOD_TEST_VM_ALL=1 (make test-vm) only: with an emulated CPU it takes a quarter of an hour each.
+With MINIPOD_TEST_VM_ALL=1 (make test-vm) only: with an emulated CPU it takes an hour each, most of it apt's.
 """
 
 from __future__ import annotations
