@@ -118,7 +118,11 @@ def test_the_least_recently_used_first(archives: dict[str, Path]) -> None:
         instance.env |= {"MINIPOD_IMAGE_GC_LOW_THRESHOLD_PERCENT": "1"}
         instance.call("get", {"kind": "pods"})
         until_collected(instance, {"localhost/used:1"})
-        ((reason, words),) = node_events(instance)
+        end = time.monotonic() + patience(30)
+        while not (said := node_events(instance)):  # the images go first
+            assert time.monotonic() < end, instance.logs()
+            time.sleep(0.05)
+        ((reason, words),) = said
         assert reason == "FreeDiskSpaceFailed"
         assert words.startswith("Failed to garbage collect required amount of images. Attempted")
 

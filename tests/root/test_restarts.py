@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests import node
 from tests.instance import Instance
+from tests.patience import patience
 
 # "$$" in a manifest is one "$" (Kubernetes, "Define dependent environment variables").
 ENDS = {"zero": ("exit 0", 0), "three": ("exit 3", 3), "signal": ("kill -TERM $$$$; sleep 9", 143)}
@@ -111,10 +113,10 @@ def test_next_run_has_a_new_root_and_the_same_pod(pods: Instance) -> None:
     pod = node.wait_for(pods, "again", node.restarted())
     address = f"inet {pod['status']['podIP']}"
     assert node.container(pod)["lastState"]["terminated"]["exitCode"] == 5
-    for _ in range(100):
-        if len(node.log(pods, "again")) == 2:
-            break
-    assert node.log(pods, "again") == ["runs 2", address]
+    end = time.monotonic() + patience(30)
+    while len(said := node.log(pods, "again")) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert said == ["runs 2", address]
     assert node.log(pods, "again", previous=True) == ["runs 1", address]
 
 
